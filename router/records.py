@@ -1,0 +1,233 @@
+"""Frozen records that pass between the router's modules and over its edges.
+
+Words are those of the README's glossary: an *adapter* is a name that clients use, a *revision* its immutable
+content, a *module* what the engine loads, a *plan* an action for every adapter, an *epoch* a version of the
+routing table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+BASE = "base"
+"""The name under which measurements of the base model, without any module, are filed."""
+
+
+class Placement(StrEnum):
+    """How an adapter is served; open to further kinds, so compare by name, never by exhaustion."""
+
+    MERGED = "merged"
+    SEPARATE = "separate"
+    PROTECTED = "protected"
+
+
+class Action(StrEnum):
+    """What a plan does to an adapter (Algorithm 1 of arXiv 2606.19549)."""
+
+    MERGE = "merge"
+    REWEIGHT = "reweight"
+    PRUNE = "prune"
+    ROUTE = "route"
+
+
+class PlanState(StrEnum):
+    """Where a plan stands; `PROPOSED` is a preview that nobody asked to apply."""
+
+    PROPOSED = "proposed"
+    PENDING = "pending"
+    RUNNING = "running"
+    APPLIED = "applied"
+    FAILED = "failed"
+
+
+class Part(StrEnum):
+    """Which half of an evaluation set: the gate decides, the report is shown; they are disjoint."""
+
+    GATE = "gate"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A registered adapter at its current revision.
+
+    `calibration` and `evaluation` are content hashes of row files in the store; `leaving` means that a person
+    deleted it and that it is still draining. Equality is equality of all fields.
+    """
+
+    name: str
+    revision: str
+    source: str
+    rank: int
+    num_bytes: int
+    domain: str | None = None
+    protected: bool = False
+    calibration: str | None = None
+    evaluation: str | None = None
+    leaving: bool = False
+    registered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to merge: operator, members (revisions, sorted), their weights, the norm rule and the output rank."""
+
+    operator: str
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    norm: str
+    rank: int
+
+    @property
+    def key(self) -> str:
+        """Hash of the recipe: equal recipes over equal contents have equal keys."""
+        fields = [self.operator, self.members, self.weights, self.norm, self.rank]
+        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """What the engine loads: an immutable PEFT folder whose name holds a hash of its content.
+
+    `recipe` is None for a separate module, whose only member is the revision itself. `kept_energy` is the share
+    (0..1) of the merged update's squared norm that truncation to `rank` kept; None for a separate module.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    rank: int
+    num_bytes: int
+    recipe: Recipe | None = None
+    kept_energy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the routing table: the name that clients ask for, and the module that answers."""
+
+    adapter: str
+    revision: str
+    module: str
+    placement: Placement
+    action: Action
+    reason: str
+    operator: str | None = None
+    measured_retention: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """All routes of one epoch, sorted by adapter name. Epoch 0 is the empty table before the first commit."""
+
+    epoch: int = 0
+    routes: tuple[Route, ...] = ()
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """Names of the engine modules that this table needs: the *active adapters*."""
+        return frozenset(route.module for route in self.routes)
+
+    def route(self, adapter: str) -> Route | None:
+        """Return the route of an adapter name, or None where the table has no such name."""
+        return next((route for route in self.routes if route.adapter == adapter), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Scores (0..1, one a row, in the order of the rows) of a module on one part of an evaluation set.
+
+    `module` is a module's name or `BASE`; `rows` is the content hash of the evaluation set.
+    `log_likelihoods` are mean nats per answer token, None where the scorer has none.
+    """
+
+    module: str
+    rows: str
+    part: Part
+    scores: tuple[float, ...]
+    log_likelihoods: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberResult:
+    """What one member kept inside a merged module.
+
+    Retentions are ratios, (merged - base) / (single - base): `gate` and its one-sided 90 % lower bound decide,
+    `report` (on disjoint rows) is what users see. None: not measured, since an earlier check had failed.
+    """
+
+    revision: str
+    gate: float | None
+    gate_lower_bound: float | None
+    report: float | None
+    report_standard_error: float | None
+    num_gate_rows: int
+    num_report_rows: int
+    normalised_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Outcome of verifying one recipe. It is a label too: a recipe with a verdict is never tried again.
+
+    `safety_delta` is the merged module's safety score minus the base's, None without a safety set.
+    """
+
+    recipe: Recipe
+    module: str
+    passed: bool
+    reason: str
+    members: tuple[MemberResult, ...] = ()
+    safety_delta: float | None = None
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A plan's action for one adapter, with its reason in a sentence that a person understands."""
+
+    adapter: str
+    revision: str
+    placement: Placement
+    action: Action
+    reason: str
+    recipe: Recipe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A group that the plan wants measured: recipes in the order in which to try them, and why this group."""
+
+    adapters: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An action for every adapter, and the groups to try next. `id` and times are given by the caller."""
+
+    id: str
+    state: PlanState
+    created_at: datetime
+    decisions: tuple[Decision, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    epoch: int | None = None
+    finished_at: datetime | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the bank's history."""
+
+    id: int
+    at: datetime
+    kind: str
+    subject: str
+    message: str
+    data: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Make it happen: Ray Serve deployments, HTTP, the controller's loop, metrics and the CLI."""
