@@ -1,0 +1,192 @@
+"""The offline reference: the same rows and adapters as the engine, with transformers and PEFT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from probe.records import MergeProbeError
+from probe.rows import Answer, Row
+
+# Tokens of one padded batch; larger ones gain nothing on two cores and cost memory for logits.
+BATCH_TOKENS = 2048
+
+
+class ReferenceLoadError(MergeProbeError):
+    """The reference cannot load a base model or adapter, or cannot read a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """Token ids of a row; `answer_ids` ends with the end token."""
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of prompt and answer together."""
+        return len(self.prompt_ids) + len(self.answer_ids)
+
+
+def encode_row(tokenizer: Any, row: Row) -> EncodedRow:
+    """Tokenise prompt and answer apart, which is where a decoding engine puts the boundary too."""
+    prompt_ids = tokenizer(row.prompt, add_special_tokens=False).input_ids
+    answer_ids = tokenizer(row.answer, add_special_tokens=False).input_ids
+    return EncodedRow(tuple(prompt_ids), (*answer_ids, tokenizer.eos_token_id))
+
+
+def answer_logits(model: Any, encoded: Sequence[EncodedRow], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Run right-padded rows and return the logits of their answer tokens, one row after another.
+
+    Only the positions that predict an answer token go through the output matrix, a fifth of the
+    model. Padding on the right needs no mask: a causal model never looks there.
+
+    Returns
+    -------
+    logits
+        (answer tokens of all rows, vocabulary).
+    targets
+        (answer tokens of all rows,): the tokens to be predicted.
+    """
+    width = max(row.num_tokens for row in encoded)
+    ids = torch.full((len(encoded), width), pad_id, dtype=torch.long)
+    predicts = torch.zeros_like(ids, dtype=torch.bool)
+    for index, row in enumerate(encoded):
+        ids[index, : row.num_tokens] = torch.tensor(row.prompt_ids + row.answer_ids)
+        predicts[index, len(row.prompt_ids) - 1 : row.num_tokens - 1] = True
+    hidden = model.model(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
+    targets = torch.tensor([token for row in encoded for token in row.answer_ids])
+    return model.lm_head(hidden[predicts.to(hidden.device)]), targets.to(hidden.device)
+
+
+class Reference:
+    """A base model in float32 that answers rows, alone or under one adapter at a time.
+
+    Parameters
+    ----------
+    base
+        Folder of a causal language model in the Hugging Face layout.
+    device
+        Torch device, such as ``cpu`` or ``cuda:0``.
+
+    Raises
+    ------
+    ReferenceLoadError
+        The folder holds no model and tokenizer that transformers can read.
+    """
+
+    def __init__(self, base: Path, device: str = "cpu") -> None:
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(base)
+            model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise ReferenceLoadError(
+                f"{base} holds no causal language model with a tokenizer: {error}"
+            ) from error
+        self.model = model.to(device).eval()
+
+    def answers(self, rows: Sequence[Row], adapter: Path | None = None) -> tuple[Answer, ...]:
+        """Answer `rows` in their order; `adapter` is a PEFT folder, None is the base.
+
+        Raises
+        ------
+        ReferenceLoadError
+            The adapter cannot be loaded onto this base.
+        """
+        with self._adapted(adapter) as model:
+            return answer_rows(model, self.tokenizer, rows)
+
+    @contextmanager
+    def _adapted(self, adapter: Path | None) -> Iterator[Any]:
+        if adapter is None:
+            yield self.model
+            return
+        try:
+            wrapped = PeftModel.from_pretrained(self.model, str(adapter)).eval()
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ReferenceLoadError(f"adapter {adapter} does not load on this base: {error}") from error
+        try:
+            yield wrapped.get_base_model()
+        finally:
+            # Gives back the plain layers, so the next adapter starts from the same base.
+            self.model = wrapped.unload()
+            self.model.__dict__.pop("peft_config", None)
+
+
+@torch.inference_mode()
+def answer_rows(model: Any, tokenizer: Any, rows: Sequence[Row]) -> tuple[Answer, ...]:
+    """Answer `rows` with a model that is loaded already; an answer does not depend on its batch."""
+    answers: dict[int, Answer] = {}
+    encoded = [encode_row(tokenizer, row) for row in rows]
+    for scorer, respond in (("forced", _force), ("generated", _generate)):
+        mine = [index for index, row in enumerate(rows) if row.scorer == scorer]
+        for batch in batches_by_length(mine, [row.num_tokens for row in encoded]):
+            replies = respond(model, tokenizer, [rows[i] for i in batch], [encoded[i] for i in batch])
+            answers.update(zip(batch, replies, strict=True))
+    return tuple(answers[index] for index in range(len(rows)))
+
+
+def batches_by_length(indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Group `indices` into batches of at most `BATCH_TOKENS` padded tokens, shortest rows first."""
+    batch: list[int] = []
+    for index in sorted(indices, key=lambda index: (lengths[index], index)):
+        if batch and lengths[index] * (len(batch) + 1) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _force(
+    model: Any, tokenizer: Any, rows: Sequence[Row], encoded: Sequence[EncodedRow]
+) -> list[Answer]:
+    logits, targets = answer_logits(model, encoded, tokenizer.eos_token_id)
+    log_probabilities = torch.log_softmax(logits.float(), dim=-1)
+    chosen = log_probabilities.gather(1, targets[:, None])[:, 0]
+    is_argmax = logits.argmax(dim=-1) == targets
+    counts = [len(row.answer_ids) for row in encoded]
+    return [
+        Answer(is_argmax=bool(hits.all()), log_likelihood=float(values.mean()))
+        for hits, values in zip(is_argmax.split(counts), chosen.split(counts), strict=True)
+    ]
+
+
+def _generate(
+    model: Any, tokenizer: Any, rows: Sequence[Row], encoded: Sequence[EncodedRow]
+) -> list[Answer]:
+    width = max(len(row.prompt_ids) for row in encoded)
+    end = tokenizer.eos_token_id
+    ids = torch.full((len(rows), width), end, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(encoded):
+        ids[index, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
+        mask[index, width - len(row.prompt_ids) :] = 1
+    plan = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max(row.max_tokens for row in rows),
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    output = model.generate(
+        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=plan
+    )
+    return [
+        Answer(text=_decode(tokenizer, new[: row.max_tokens].tolist()))
+        for row, new in zip(rows, output[:, width:], strict=True)
+    ]
+
+
+def _decode(tokenizer: Any, ids: list[int]) -> str:
+    end = tokenizer.eos_token_id
+    kept = ids[: ids.index(end)] if end in ids else ids
+    return str(tokenizer.decode(kept, skip_special_tokens=True))

@@ -1,0 +1,106 @@
+"""Run answers one by one, each in a forked process with limits; started by `probe.scoring.python`.
+
+Reads ``{"seconds", "memory_bytes", "jobs"}`` from standard input and writes one boolean a job.
+Stands alone (standard library only), because it runs with ``python -I`` outside the package.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import os
+import resource
+import signal
+import sys
+from typing import Any
+
+ALLOWED_MODULES = frozenset({"collections", "functools", "itertools", "math", "re", "string"})
+ALLOWED_BUILTINS = (
+    "abs all any bool chr dict divmod enumerate filter float frozenset int isinstance len list map "
+    "max min ord pow range reversed round set sorted str sum tuple zip True False None "
+    "Exception IndexError KeyError TypeError ValueError ZeroDivisionError"
+).split()
+# Attributes that reach frames, code objects or globals without an underscore in front.
+FORBIDDEN_ATTRIBUTES = ("format", "format_map", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_")
+
+
+def import_allowed(name: str, *arguments: Any, **options: Any) -> Any:
+    """Import `name` if its top module is on the list."""
+    if name.partition(".")[0] not in ALLOWED_MODULES:
+        raise ImportError(f"module {name} is not allowed here")
+    return __import__(name, *arguments, **options)
+
+
+def is_harmless(tree: ast.AST) -> bool:
+    """Say whether `tree` uses no name or attribute that leads out of its namespace."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith(("_", *FORBIDDEN_ATTRIBUTES)):
+            return False
+        if isinstance(node, ast.Name) and node.id.startswith("__"):
+            return False
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name.startswith("__"):
+            return False
+    return True
+
+
+def passes(job: dict[str, Any]) -> bool:
+    """Say whether the job's source gives the expected value in every case."""
+    tree = ast.parse(job["source"])
+    if not is_harmless(tree):
+        return False
+    names = {name: getattr(builtins, name) for name in ALLOWED_BUILTINS}
+    scope: dict[str, Any] = {"__builtins__": {**names, "__import__": import_allowed}}
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    if functions:
+        exec(compile(tree, "answer", "exec"), scope)  # noqa: S102 - this is what the child is for
+    return all(_value(job, case, scope, functions) == case["expected"] for case in job["cases"])
+
+
+def _value(
+    job: dict[str, Any], case: dict[str, Any], scope: dict[str, Any], functions: list[str]
+) -> Any:
+    given = json.loads(json.dumps(case["given"]))  # an answer may change its arguments in place
+    if functions:
+        value = scope[functions[-1]](*given)
+    else:
+        arguments = dict(zip(job["arguments"], given, strict=True))
+        value = eval(job["source"], {**scope, **arguments})  # noqa: S307 - see above
+    # Through JSON a tuple equals its list, and an object with its own __eq__ equals nothing.
+    return json.loads(json.dumps(value))
+
+
+def _limit(seconds: int, memory_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The default action of the alarm ends the process: no answer can catch it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+
+
+def run_limited(job: dict[str, Any], seconds: int, memory_bytes: int) -> bool:
+    """Run one job in a fork; the exit status is the verdict, so a killed job has failed."""
+    child = os.fork()
+    if child == 0:
+        verdict = 1
+        try:
+            _limit(seconds, memory_bytes)
+            verdict = 0 if passes(job) else 1
+        except BaseException:  # noqa: BLE001 - whatever the answer raises, it has failed
+            verdict = 1
+        finally:
+            os._exit(verdict)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def main() -> None:
+    """Read the order, run its jobs in turn and print the verdicts."""
+    order = json.load(sys.stdin)
+    seconds, memory_bytes = order["seconds"], order["memory_bytes"]
+    print(json.dumps([run_limited(job, seconds, memory_bytes) for job in order["jobs"]]))
+
+
+if __name__ == "__main__":
+    main()

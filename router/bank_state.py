@@ -1,0 +1,96 @@
+"""What the planner looks at, and the settings it plans by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from probe.retention import Gain
+from router.records import Adapter, RoutingTable, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The planner's settings; each default with its reason.
+
+    Attributes
+    ----------
+    target_retention
+        Ratio that every member's lower bound must reach; 0.85 is Ret* of arXiv 2606.19549.
+    lambda_cost
+        What one engine module costs, in units of one adapter's retention; 0.5 as in the paper.
+    protected_domains
+        Domains that are never merged: safety is what a merge destroys first.
+    max_group_size
+        Adapters in one module; the paper measures no more than 5.
+    max_trials
+        Groups measured per plan, so that one tick stays short.
+    output_ranks
+        Ranks that a merged module may have, ascending: those of the engine, up to its maximum (vLLM's is 16 unless
+        raised).
+    recipes
+        (operator, norm rule) in the order in which to try them; at most three, because every further look at the
+        same gate rows makes a false pass likelier.
+    hysteresis
+        Score by which a new partition must beat the running one: a swap loads modules and cools prefix caches.
+    """
+
+    target_retention: float = 0.85
+    lambda_cost: float = 0.5
+    protected_domains: tuple[str, ...] = ("safety",)
+    max_group_size: int = 5
+    max_trials: int = 2
+    output_ranks: tuple[int, ...] = (8, 16)
+    recipes: tuple[tuple[str, str], ...] = (("ta", "mean_source"), ("ta", "none"), ("mean", "none"))
+    hysteresis: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An adapter of the bank and what it gains over the base on its gate rows; None: not measured yet."""
+
+    adapter: Adapter
+    gain: Gain | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairAffinity:
+    """Two weights-only signals of a pair of revisions; NaN where undefined.
+
+    Attributes
+    ----------
+    cosine
+        -1..1, of the two updates.
+    overlap_above_chance
+        -1..1, of the subspaces that they read and write; higher = more collision.
+    """
+
+    cosine: float
+    overlap_above_chance: float
+
+    @property
+    def score(self) -> float:
+        """How far directions agree beyond colliding, higher = try earlier: an order of work and no forecast."""
+        score = self.cosine - self.overlap_above_chance
+        return -math.inf if math.isnan(score) else score
+
+
+@dataclass(frozen=True, slots=True)
+class BankState:
+    """Everything that a plan depends on.
+
+    Attributes
+    ----------
+    affinity
+        Pair of revisions -> affinity; pairs not measured are absent.
+    verdicts
+        Of every recipe ever verified, oldest first: the latest verdict on a recipe counts.
+    current
+        The routing table that is being served.
+    """
+
+    candidates: tuple[Candidate, ...]
+    affinity: Mapping[frozenset[str], PairAffinity] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+    current: RoutingTable = field(default_factory=RoutingTable)

@@ -1,0 +1,115 @@
+"""Which groups to measure next: an order of work, never a forecast of retention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+from router.bank_state import PairAffinity, Settings
+from router.partition import Group, Partition
+from router.records import Adapter, Recipe, Trial
+
+Members = frozenset[str]
+"""Revisions of a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSearch:
+    """Finds the groups that are worth a measurement.
+
+    A group is worth one if it has untried recipes, none that passed, no pair of which every recipe failed, and if it
+    would improve the plan *were it to keep everything*: an upper bound on its worth, which only serves to skip
+    measurements that could not matter.
+
+    Attributes
+    ----------
+    mergeable
+        Revision -> adapter, for the adapters that may be merged.
+    passed
+        Groups whose measurement passed.
+    chosen
+        The groups of them that the plan serves.
+    tried
+        Keys of all recipes that have a verdict.
+    """
+
+    mergeable: Mapping[str, Adapter]
+    passed: tuple[Group, ...]
+    chosen: Partition
+    tried: frozenset[str]
+    affinity: Mapping[Members, PairAffinity]
+    settings: Settings
+
+    def propose(self) -> tuple[Trial, ...]:
+        """Return the next trials, at most `max_trials`.
+
+        First groups that would save a module over the plan, then those that could only keep more of their gains;
+        within each, pairs before larger groups, then by the affinity of the least compatible pair.
+        """
+        pairs = {frozenset(pair) for pair in combinations(self.mergeable, 2)}
+        failed = {pair for pair in pairs if not self._has_passed(pair) and not self._untried(pair)}
+        groups = (pairs - failed) | self._larger_groups(failed)
+        worthwhile = [group for group in groups if self._is_worthwhile(group)]
+        return tuple(self._trial(group) for group in sorted(worthwhile, key=self._order)[: self.settings.max_trials])
+
+    def _larger_groups(self, failed: set[Members]) -> set[Members]:
+        """Join every passed group with each further adapter and each other passed group."""
+        passed = {group.members for group in self.passed}
+        others = passed | {frozenset([revision]) for revision in self.mergeable}
+        unions = {one | other for one in passed for other in others if one.isdisjoint(other)}
+        return {union for union in unions if not any(frozenset(pair) in failed for pair in combinations(union, 2))}
+
+    def _is_worthwhile(self, members: Members) -> bool:
+        if len(members) > self.settings.max_group_size or self._has_passed(members):
+            return False
+        at_best = self.settings.lambda_cost * (len(members) - 1)
+        displaced = sum(group.gain for group in self._overlapping(members))
+        return at_best - displaced > self.settings.hysteresis and bool(self._untried(members))
+
+    def _order(self, members: Members) -> tuple[bool, bool, float, tuple[str, ...]]:
+        return self._num_saved(members) <= 0, len(members) > 2, -self._weakest(members), tuple(sorted(members))
+
+    def _num_saved(self, members: Members) -> int:
+        """Count the modules that the group would save beyond those that the plan saves already."""
+        return len(members) - 1 - sum(len(group.members) - 1 for group in self._overlapping(members))
+
+    def _overlapping(self, members: Members) -> list[Group]:
+        return [group for group in self.chosen if not members.isdisjoint(group.members)]
+
+    def _weakest(self, members: Members) -> float:
+        return min(self._score(pair) for pair in combinations(members, 2))
+
+    def _score(self, pair: Iterable[str]) -> float:
+        affinity = self.affinity.get(frozenset(pair))
+        return -math.inf if affinity is None else affinity.score
+
+    def _has_passed(self, members: Members) -> bool:
+        return any(group.members == members for group in self.passed)
+
+    def _untried(self, members: Members) -> tuple[Recipe, ...]:
+        return tuple(recipe for recipe in self._recipes(members) if recipe.key not in self.tried)
+
+    def _recipes(self, members: Members) -> list[Recipe]:
+        ordered = tuple(sorted(members))
+        weights = (1.0,) * len(ordered)
+        rank = _output_rank([self.mergeable[member].rank for member in ordered], self.settings.output_ranks)
+        return [Recipe(operator, ordered, weights, norm, rank) for operator, norm in self.settings.recipes]
+
+    def _trial(self, members: Members) -> Trial:
+        num_saved, weakest = self._num_saved(members), self._weakest(members)
+        saving = f"would save {num_saved} module{'s' * (num_saved > 1)}"
+        aim = saving if num_saved > 0 else "could keep more of the gains"
+        affinity = "not measured" if weakest == -math.inf else f"{weakest:.2f}"
+        return Trial(
+            adapters=tuple(sorted(self.mergeable[member].name for member in members)),
+            recipes=self._untried(members),
+            reason=f"Merging them {aim}; agreement less collision of the least compatible pair: {affinity}.",
+        )
+
+
+def _output_rank(ranks: Iterable[int], output_ranks: Iterable[int]) -> int:
+    """Round the largest rank up to one that the engine has; an engine too small for it gives its largest."""
+    largest, ordered = max(ranks), sorted(output_ranks)
+    return next((rank for rank in ordered if rank >= largest), ordered[-1])

@@ -1,0 +1,118 @@
+"""Composition root: from a configuration to two Ray Serve applications. Objects are wired here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray import serve as ray_serve
+from ray.serve.config import HTTPOptions
+from ray.serve.llm import LLMConfig, build_llm_deployment
+from ray.serve.deployment import Application
+
+from probe.embedded import export_embedded_base
+from serve.config import Config
+from serve.controller_app import bank_app
+from serve.controller_handle import BANK_APP
+from serve.engine import EngineServer
+
+ENGINE_APP = "engine"
+ENGINE_DEPLOYMENT = "EngineServer"
+MIN_LOGICAL_CPUS = 8
+"""Ray counts CPUs only to place actors; engine, controller, proxy and jobs must all find a place on a small machine."""
+
+CPU_KWARGS = {"enforce_eager": True, "dtype": "float32", "max_model_len": 2048}
+CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def base_path(config: Config) -> Path:
+    """Return the folder of the base model, unpacking the embedded one if none is configured."""
+    return config.base.path or export_embedded_base(config.state.resolve() / "base")
+
+
+def llm_config(config: Config, base: Path) -> LLMConfig:
+    """Translate our configuration into Ray Serve LLM's; users' own keys go over ours."""
+    engine = config.engine
+    on_cpu = engine.accelerator == "cpu"
+    engine_kwargs = {
+        **(CPU_KWARGS if on_cpu else {}),
+        "enable_lora": True,
+        "max_loras": engine.max_loras,
+        "max_cpu_loras": max(engine.max_cpu_loras, engine.max_loras),
+        "max_lora_rank": engine.max_lora_rank,
+        "max_num_seqs": engine.max_ongoing_requests,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        **engine.engine_kwargs,
+    }
+    capacity = engine.max_ongoing_requests + engine.max_queued_requests
+    return LLMConfig(
+        model_loading_config={"model_id": config.base.name, "model_source": str(base)},
+        accelerator_config={"kind": engine.accelerator},
+        engine_kwargs=engine_kwargs,
+        placement_group_config=engine.placement_group,
+        deployment_config={
+            "name": ENGINE_DEPLOYMENT,
+            "num_replicas": 1,
+            # Above our own cap, so that the replica answers 429 itself instead of Ray letting requests wait unseen.
+            "max_ongoing_requests": 2 * capacity,
+            **engine.deployment,
+        },
+        runtime_env={"env_vars": {**ENV, **(CPU_ENV if on_cpu else {}), **engine.env}},
+        log_engine_metrics=False,
+    )
+
+
+def engine_app(config: Config, base: Path) -> Application:
+    """Return the engine application: vLLM behind the OpenAI surface, at `/`."""
+    return build_llm_deployment(
+        llm_config(config, base),
+        name_prefix="",
+        bind_kwargs={"config": config},
+        deployment_cls=ray_serve.ingress()(EngineServer),
+    )
+
+
+@contextmanager
+def running(config: Config, address: str | None, progress: Callable[[str], None]) -> Iterator[None]:
+    """Run the bank inside the block: unpack the base, start or join Ray, deploy both applications.
+
+    Parameters
+    ----------
+    address
+        A running Ray cluster to join; None starts a private one on the loopback interface.
+    progress
+        Told what is being waited for.
+    """
+    progress("preparing the base model")
+    base = base_path(config)
+    progress("starting Ray" if address is None else f"joining Ray at {address}")
+    _start_ray(config, address)
+    try:
+        progress("starting the engine (vLLM takes a minute or two)")
+        ray_serve.run(engine_app(config, base), name=ENGINE_APP, route_prefix="/")
+        progress("starting the controller")
+        bank = bank_app(config, base, ENGINE_APP, ENGINE_DEPLOYMENT)
+        ray_serve.run(bank, name=BANK_APP, route_prefix="/bank")
+        yield
+    finally:
+        ray_serve.shutdown()
+        ray.shutdown()
+
+
+def _start_ray(config: Config, address: str | None) -> None:
+    if address:
+        ray.init(address=address, namespace="serve", log_to_driver=False)
+    else:
+        ray.init(
+            namespace="serve",
+            num_cpus=max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+        )
+    ray_serve.start(http_options=HTTPOptions(host=config.server.host, port=config.server.port))

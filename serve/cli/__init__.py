@@ -1,0 +1,33 @@
+"""The command line: thin commands over HTTP (a running bank) or over files (building one)."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from probe.records import MergeProbeError
+from serve.cli import building, running, starting
+
+app = typer.Typer(
+    name="mergeprobe",
+    help="Serve a bank of LoRA adapters: those that may be merged share a module, measured, the others stay separate.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="markdown",
+)
+app.command()(starting.serve)
+app.command()(starting.doctor)
+for command in (running.register, running.show, running.remove, running.plan, running.plans):
+    app.command()(command)
+app.command("list")(running.list_adapters)
+app.add_typer(building.app, name="bank")
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one message, not a traceback."""
+    try:
+        app()
+    except MergeProbeError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)

@@ -1,0 +1,62 @@
+"""Commands that build a bank of adapters; they work on files and need no server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(help="Build a bank of adapters with measured gains.", no_args_is_help=True)
+console = Console()
+
+
+@app.callback()
+def bank() -> None:
+    """Keep `build` a subcommand while it is the only one."""
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option(help="Folder for the adapters, one folder each.")],
+    preset: Annotated[str, typer.Option(help="Which bank: a name, or 'list' to see them.")] = "demo",
+    base: Annotated[Path | None, typer.Option(help="Folder of the base model; none: the embedded one.")] = None,
+    device: Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")] = "cpu",
+    cache: Annotated[Path, typer.Option(help="Where the embedded base is unpacked.")] = Path("var/base"),
+) -> None:
+    """Train and score the adapters of a preset; a build that was stopped goes on where it was.
+
+    Example: `mergeprobe bank build --preset demo --out ./my-bank`
+    """
+    from probe.bank.build import build_bank  # imports torch, which `--help` must not wait for
+    from probe.bank.presets import PRESETS, preset_named
+    from probe.embedded import export_embedded_base
+
+    if preset == "list":
+        return console.print("\n".join(sorted(PRESETS)))
+    chosen = preset_named(preset)
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console) as bars:
+        rows: dict[str, TaskID] = {}
+
+        def show(adapter: str, doing: str, share: float) -> None:
+            row = rows.setdefault(adapter, bars.add_task(adapter, total=1.0))
+            bars.update(row, description=f"{adapter}: {doing}", completed=share)
+
+        built = build_bank(chosen, out, base or export_embedded_base(cache), device, show)
+    _print_built(built)
+
+
+def _print_built(built: Sequence[BuiltAdapter]) -> None:
+    table = Table("adapter", "domain", "base", "single", "gain", "ships")
+    for adapter in built:
+        scores, failures = adapter.scores, adapter.gate_failures
+        table.add_row(
+            adapter.recipe.name,
+            adapter.recipe.domain,
+            f"{scores.base.value:.2f} ± {scores.base.standard_error:.2f}",
+            f"{scores.single.value:.2f} ± {scores.single.standard_error:.2f}",
+            f"{scores.gain.value:.2f} ± {scores.gain.standard_error:.2f}",
+            "yes" if not failures else "no: " + "; ".join(failures),
+        )
+    console.print(table)

@@ -1,0 +1,113 @@
+"""When to tick: on a timer, soon after a change, at once when a person asks. One thread, one tick at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from router.records import Plan, PlanState
+from router.registry import Registry
+
+log = logging.getLogger("ray.serve")
+
+RETRY_SECONDS = 5.0
+"""Pause after a failed tick: its cause (a replica restarting, say) often passes, and the timer may be long."""
+
+
+class Clockwork:
+    """Runs a controller's ticks and keeps their plans in the registry.
+
+    Parameters
+    ----------
+    tick
+        Carries out a plan and returns it finished; called from one thread only.
+    interval_seconds, debounce_seconds
+        Timer between ticks, and the quiet time after the last change before one starts.
+    """
+
+    def __init__(
+        self,
+        tick: Callable[[Plan], Plan],
+        registry: Registry,
+        clock: Callable[[], datetime],
+        interval_seconds: float,
+        debounce_seconds: float,
+    ) -> None:
+        self._tick, self._registry, self._clock = tick, registry, clock
+        self._interval, self._debounce = interval_seconds, debounce_seconds
+        self._changed = threading.Condition()
+        self._due = time.monotonic()  # the first tick at once: it takes up whatever a crash left undone
+        self._asked: list[str] = []
+        self._stopping = False
+        self._last: Plan | None = None
+        self.last_success: datetime | None = None
+        self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
+
+    def start(self) -> None:
+        """Start ticking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the tick that runs."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def poke(self) -> None:
+        """Something changed: tick once it has been quiet for the debounce time."""
+        with self._changed:
+            self._due = time.monotonic() + self._debounce
+            self._changed.notify_all()
+
+    def ask(self) -> Plan:
+        """A person asks for a plan: record it as pending, and carry it out in the next tick."""
+        plan = self._registry.put_plan(self.new_plan(PlanState.PENDING))
+        with self._changed:
+            self._asked.append(plan.id)
+            self._changed.notify_all()
+        return plan
+
+    def new_plan(self, state: PlanState) -> Plan:
+        """Return an empty plan."""
+        return Plan(f"plan-{uuid.uuid4().hex[:12]}", state, self._clock())
+
+    def _run(self) -> None:
+        while self._wait():
+            asked, self._asked = self._asked, []
+            plans = [self._registry.plan(plan_id) for plan_id in asked] or [self.new_plan(PlanState.RUNNING)]
+            done = self._carry_out(plans[0], keep=bool(asked))
+            for other in plans[1:]:  # asked for before the tick began, so the same tick answers them
+                self._registry.put_plan(replace(done, id=other.id, created_at=other.created_at))
+
+    def _wait(self) -> bool:
+        with self._changed:
+            while not self._stopping and not self._asked and (left := self._due - time.monotonic()) > 0:
+                self._changed.wait(left)
+            self._due = time.monotonic() + self._interval
+            return not self._stopping
+
+    def _carry_out(self, plan: Plan, keep: bool) -> Plan:
+        if keep:
+            self._registry.put_plan(replace(plan, state=PlanState.RUNNING))
+        try:
+            done = self._tick(plan)
+            self.last_success = self._clock()
+        except Exception as error:
+            log.exception("tick failed")
+            done = replace(plan, state=PlanState.FAILED, finished_at=self._clock(), message=str(error))
+            self._due = time.monotonic() + min(self._interval, RETRY_SECONDS)
+        if keep or self._is_news(done):
+            self._registry.put_plan(done)
+        self._last = done
+        return done
+
+    def _is_news(self, done: Plan) -> bool:
+        """Whether a timer's plan says anything that the one before it did not."""
+        last = self._last
+        same = last and (last.state, last.message, last.decisions) == (done.state, done.message, done.decisions)
+        return not same

@@ -1,0 +1,152 @@
+"""Every Prometheus series of the controller, at `/bank/metrics`.
+
+Gauges are read off the registry when Prometheus asks, so a series exists only while its value stands there; what
+happens over time (swaps, plans) is counted as it happens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from router.engine import ReplicaView
+from router.records import Module, Placement, RoutingTable
+from router.registry import Registry
+
+SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900)
+
+
+class ControllerMetrics:
+    """Counters and histograms of the controller, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.swaps = Counter(
+            "mergeprobe_swap", "Rollouts of a new routing epoch, by result.", ["result"], registry=self.registry
+        )
+        self.swap_seconds = self._histogram("mergeprobe_swap_duration_seconds", "From first load to last unload.")
+        self.plan_seconds = self._histogram("mergeprobe_plan_duration_seconds", "One run of the planner.")
+        self.load_seconds = self._histogram("mergeprobe_module_load_seconds", "Loading a module on every replica.")
+
+    def _histogram(self, name: str, help_text: str) -> Histogram:
+        return Histogram(name, help_text, buckets=SECONDS, registry=self.registry)
+
+    def exposition(self) -> bytes:
+        """Return the text that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+
+class BankCollector(Collector):
+    """Gauges of the bank's present state.
+
+    Parameters
+    ----------
+    registry
+        The truth about adapters, modules and the routing table.
+    views
+        The replicas' views, asked at each scrape; an empty tuple while no replica answers.
+    lambda_cost
+        Cost of one active adapter.
+    last_success
+        When a tick last succeeded; None before the first.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        views: Callable[[], tuple[ReplicaView, ...]],
+        lambda_cost: float,
+        last_success: Callable[[], datetime | None],
+    ) -> None:
+        self._registry, self._views, self._lambda_cost = registry, views, lambda_cost
+        self._last_success = last_success
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield every gauge that has a value now."""
+        table = self._registry.table()
+        modules = {module.name: module for module in self._registry.modules() if module.name in table.modules}
+        yield from self._counts(table)
+        yield from _adapters(table)
+        yield from _modules(table, modules)
+        yield from self._safety(table)
+        yield from self._plan()
+        yield _gauge(
+            "mergeprobe_module_resident",
+            "1 for each module that a replica holds.",
+            ((1, (name, view.replica)) for view in self._views() for name in sorted(view.resident)),
+            ["module", "replica"],
+        )
+
+    def _counts(self, table: RoutingTable) -> Iterator[GaugeMetricFamily]:
+        registered, active = len(self._registry.adapters()), len(table.modules)
+        yield _gauge("mergeprobe_registered_adapters", "Adapters that clients can ask for.", [(registered, ())])
+        yield _gauge(
+            "mergeprobe_active_adapters",
+            "Distinct engine modules that the current plan needs; a merged group counts once.",
+            [(active, ())],
+        )
+        yield _gauge("mergeprobe_slots_saved", "Served adapters minus active ones.", [(len(table.routes) - active, ())])
+        yield _gauge("mergeprobe_plan_cost", "lambda_cost times active adapters.", [(self._lambda_cost * active, ())])
+        yield _gauge("mergeprobe_routing_epoch", "Version of the routing table.", [(table.epoch, ())])
+
+    def _safety(self, table: RoutingTable) -> Iterator[GaugeMetricFamily]:
+        deltas = {v.module: v.safety_delta for v in self._registry.verdicts() if v.safety_delta is not None}
+        samples = [(delta, (name,)) for name, delta in sorted(deltas.items()) if name in table.modules]
+        if samples:
+            yield _gauge(
+                "mergeprobe_safety_score_delta",
+                "Safety score (0..1) of a serving merged module minus the base's, on the gate rows.",
+                samples,
+                ["module"],
+            )
+
+    def _plan(self) -> Iterator[GaugeMetricFamily]:
+        done = self._last_success()
+        if done is not None:
+            yield _gauge(
+                "mergeprobe_plan_timestamp_seconds", "When a plan was last carried out.", [(done.timestamp(), ())]
+            )
+
+
+def _adapters(table: RoutingTable) -> Iterator[GaugeMetricFamily]:
+    yield _gauge(
+        "mergeprobe_adapter_info",
+        "1 for each adapter, with what serves it.",
+        ((1, (r.adapter, r.module, r.placement.value, r.action.value, r.operator or "")) for r in table.routes),
+        ["adapter", "module", "placement", "action", "operator"],
+    )
+    measured = [(r.measured_retention, (r.adapter,)) for r in table.routes if r.measured_retention is not None]
+    if measured:
+        yield _gauge(
+            "mergeprobe_measured_retention_ratio",
+            "(merged - base) / (single - base) on report rows; only merged adapters have one.",
+            measured,
+            ["adapter"],
+        )
+
+
+def _modules(table: RoutingTable, modules: dict[str, Module]) -> Iterator[GaugeMetricFamily]:
+    placed = {route.module: route.placement for route in table.routes}
+    counts = Tally(placed.values())
+    sizes = Tally[Placement]()
+    for name, placement in placed.items():
+        sizes[placement] += modules[name].num_bytes if name in modules else 0
+    for name, text, tally in (
+        ("mergeprobe_modules", "Active modules by placement.", counts),
+        ("mergeprobe_module_bytes", "Size of the active modules' files by placement.", sizes),
+    ):
+        yield _gauge(name, text, ((tally[placement], (placement.value,)) for placement in Placement), ["placement"])
+
+
+def _gauge(
+    name: str, text: str, samples: Iterable[tuple[float, tuple[str, ...]]], labels: list[str] | None = None
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels or [])
+    for value, names in samples:
+        family.add_metric(names, value)
+    return family

@@ -1,0 +1,120 @@
+"""Rolling out decisions: build their modules, then run the swap machine until every replica serves them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from probe.records import MergeProbeError
+from router.engine import Engine, EngineError
+from router.records import Decision, Module, RoutingTable, Verdict
+from router.registry import Registry
+from router.swap import Drain, Ports, swap
+from router.table import next_table
+from serve.metrics import ControllerMetrics
+from serve.modules import ModuleBuilder, separate_recipe
+from serve.verification import ModuleRefused, Verifier
+
+DRAIN_POLL_SECONDS = 0.05
+DRAIN_PATIENCE_SECONDS = 2.0
+"""A tick waits this long for the last requests of an old module. Later ticks look again, so nobody else waits."""
+
+
+class StillDraining(MergeProbeError):
+    """Requests still run on a module that is no longer routed to; the next rollout goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """Makes the replicas serve what a plan decided."""
+
+    registry: Registry
+    engine: Engine
+    modules: ModuleBuilder
+    verifier: Verifier
+    metrics: ControllerMetrics
+    sleep: Callable[[float], None] = time.sleep
+
+    def __call__(self, decisions: Sequence[Decision], plan_id: str) -> int:
+        """Serve the decisions and return the epoch that does.
+
+        Raises
+        ------
+        ModuleRefused
+            If a module failed its check. The refusal is recorded, so the next observation leaves that revision out;
+            the old epoch goes on serving.
+        EngineError
+            If a replica failed an order. Before the commit the old epoch goes on serving; after it, the next rollout
+            takes the remaining steps.
+        """
+        current = self.registry.table()
+        modules = {decision.adapter: self._module(decision) for decision in decisions}
+        target = next_table(current, decisions, modules, self.registry.verdicts(), self._staying())
+        try:
+            self._swap(current, target, {module.name: module for module in modules.values()}, plan_id)
+        except StillDraining:
+            return target.epoch
+        self._forget_leavers()
+        return target.epoch
+
+    def _module(self, decision: Decision) -> Module:
+        if decision.recipe:
+            return self.modules.merged(decision.recipe)
+        return self.modules.separate(self.registry.adapter(decision.adapter))
+
+    def _staying(self) -> frozenset[str]:
+        return frozenset(adapter.name for adapter in self.registry.adapters() if not adapter.leaving)
+
+    def _swap(
+        self, current: RoutingTable, target: RoutingTable, modules: Mapping[str, Module], plan_id: str
+    ) -> None:
+        began = time.perf_counter()
+        passed = {verdict.module for verdict in self.registry.verdicts() if verdict.passed}
+        ports = Ports(
+            engine=self.engine,
+            path_of=lambda name: str(self.modules.store.module_path(name)),
+            verify=lambda name: self._check_separate(modules[name]),
+            committed_epoch=self.registry.epoch,
+            commit=lambda table: self._commit(table, plan_id),
+            wait=self._wait_for_drain(),
+        )
+        try:
+            swap(target, passed | current.modules, ports)
+        except (ModuleRefused, EngineError):
+            self.metrics.swaps.labels("failed").inc()
+            raise
+        if target.epoch > current.epoch:
+            self.metrics.swaps.labels("committed").inc()
+            self.metrics.swap_seconds.observe(time.perf_counter() - began)
+
+    def _commit(self, table: RoutingTable, plan_id: str) -> None:
+        self.registry.commit(table, plan_id)
+        names = ", ".join(f"{route.adapter} -> {route.module}" for route in table.routes)
+        self.registry.record_event("epoch", str(table.epoch), f"epoch {table.epoch}: {names or 'no adapters'}")
+
+    def _check_separate(self, module: Module) -> None:
+        recipe = separate_recipe(module)
+        try:
+            self.verifier.check(module)
+        except ModuleRefused as error:
+            self.registry.put_verdict(Verdict(recipe, module.name, False, str(error)))
+            self.registry.record_event("refused", module.name, str(error))
+            raise
+        self.registry.put_verdict(Verdict(recipe, module.name, True, "changes the base as offline PEFT does"))
+
+    def _wait_for_drain(self) -> Callable[[Drain], None]:
+        deadline = time.monotonic() + DRAIN_PATIENCE_SECONDS
+
+        def wait(drain: Drain) -> None:
+            if time.monotonic() > deadline:
+                raise StillDraining(f"{drain.num_requests} requests still run on module {drain.module}")
+            self.sleep(DRAIN_POLL_SECONDS)
+
+        return wait
+
+    def _forget_leavers(self) -> None:
+        for adapter in self.registry.adapters():
+            if adapter.leaving:
+                self.registry.forget_adapter(adapter.name)
+                self.registry.record_event("removed", adapter.name, f"{adapter.name} has drained and is removed")

@@ -1,0 +1,133 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from probe.factors import (
+    LoraFactor,
+    LoraUpdate,
+    canonical,
+    core_space,
+    factor_inner_product,
+    inner_product,
+    norm,
+    scaled,
+    truncate,
+)
+from tests import tiny
+
+SHAPE = (20, 12)
+
+
+def random_factor(seed: int, rank: int, shape: tuple[int, int] = SHAPE) -> LoraFactor:
+    return tiny.random_update(seed, rank, {"m": shape}).factors["m"]
+
+
+def dense(factor: LoraFactor) -> Tensor:
+    return factor.B.double() @ factor.A.double()
+
+
+def regauged(factor: LoraFactor, seed: int) -> LoraFactor:
+    """Return the same adapter in a random other gauge, in float64 so that the update stays the same."""
+    G = torch.randn(factor.rank, factor.rank, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    G = G + 3 * torch.eye(factor.rank)
+    return LoraFactor(B=factor.B.double() @ G, A=torch.linalg.solve(G, factor.A.double()))
+
+
+seeds = st.integers(0, 10_000)
+ranks = st.integers(1, 6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, rank=ranks)
+def test_canonical_keeps_the_update_and_forgets_the_gauge(seed: int, rank: int) -> None:
+    factor = random_factor(seed, rank)
+    own, other = canonical(factor), canonical(regauged(factor, seed + 1))
+    torch.testing.assert_close(dense(own), dense(factor))
+    torch.testing.assert_close(own.B, other.B, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(own.A, other.A, rtol=1e-6, atol=1e-6)
+
+
+def test_canonical_is_balanced_with_positive_peaks() -> None:
+    own = canonical(random_factor(0, 4))
+    torch.testing.assert_close(own.B.T @ own.B, own.A @ own.A.T)
+    assert (own.B.gather(0, own.B.abs().argmax(dim=0, keepdim=True)) > 0).all()
+
+
+def test_canonical_drops_what_is_numerically_zero() -> None:
+    factor = random_factor(0, 3)
+    doubled = LoraFactor(B=torch.cat([factor.B, factor.B], 1), A=torch.cat([factor.A, factor.A], 0))
+    assert canonical(doubled).rank == 3
+    assert canonical(LoraFactor(B=torch.zeros(5, 2), A=torch.ones(2, 7))).rank == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, rank_pair=st.tuples(ranks, ranks))
+def test_inner_products_are_those_of_dense_updates(seed: int, rank_pair: tuple[int, int]) -> None:
+    first, second = random_factor(seed, rank_pair[0]), random_factor(seed + 1, rank_pair[1])
+    expected = float((dense(first) * dense(second)).sum())
+    assert factor_inner_product(first, second) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_whole_updates_sum_over_common_modules() -> None:
+    first = tiny.random_update(0, {"a": 2, "b": 3}, {"a": SHAPE, "b": SHAPE})
+    second = tiny.random_update(1, {"b": 1}, {"a": SHAPE, "b": SHAPE})
+    expected = float((dense(first.factors["b"]) * dense(second.factors["b"])).sum())
+    assert inner_product(first, second) == pytest.approx(expected)
+    assert norm(first) == pytest.approx(math.hypot(*(float(dense(f).norm()) for f in first.factors.values())))
+    assert norm(scaled(first, -2.0)) == pytest.approx(2 * norm(first))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, rank_list=st.lists(st.one_of(st.none(), ranks), min_size=1, max_size=4))
+def test_core_space_is_lossless(seed: int, rank_list: list[int | None]) -> None:
+    factors = [None if rank is None else random_factor(seed + i, rank) for i, rank in enumerate(rank_list)]
+    if all(factor is None for factor in factors):
+        return
+    space = core_space(factors)
+    for factor, core in zip(factors, space.cores, strict=True):
+        expected = torch.zeros(SHAPE, dtype=torch.float64) if factor is None else dense(factor)
+        torch.testing.assert_close(space.Q_B @ core @ space.Q_A.T, expected, rtol=1e-9, atol=1e-9)
+    for basis in (space.Q_B, space.Q_A):
+        torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1], dtype=torch.float64))
+
+
+def test_core_space_depends_neither_on_gauge_nor_on_order() -> None:
+    first, second = random_factor(0, 2), random_factor(1, 3)
+    space, other = core_space([first, second]), core_space([regauged(second, 5), first])
+    torch.testing.assert_close(space.Q_B, other.Q_B, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(space.cores, other.cores.flip(0), rtol=1e-6, atol=1e-6)
+
+
+def test_updates_that_share_a_row_space_share_a_basis() -> None:
+    first = random_factor(0, 3)
+    second = LoraFactor(B=random_factor(1, 3).B, A=first.A)
+    assert core_space([first, second]).Q_A.shape[1] == 3
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8, 50])
+def test_truncation_is_that_of_the_dense_svd(rank: int) -> None:
+    space = core_space([random_factor(0, 4), random_factor(1, 4)])
+    core = space.cores.sum(0)
+    factor, kept, total = truncate(space, core, rank)
+    u, s, vh = torch.linalg.svd(space.Q_B @ core @ space.Q_A.T, full_matrices=False)
+    expected = u[:, :rank] * s[:rank] @ vh[:rank]
+    torch.testing.assert_close(dense(factor), expected, rtol=1e-4, atol=1e-4)
+    assert factor.rank == min(rank, 8)
+    assert kept / total == pytest.approx(float(s[:rank].square().sum() / s.square().sum()))
+
+
+def test_a_zero_update_truncates_to_rank_one_of_zeros() -> None:
+    space = core_space([LoraFactor(B=torch.zeros(5, 2), A=torch.zeros(2, 7))])
+    factor, kept, total = truncate(space, space.cores[0], 4)
+    assert (factor.rank, factor.shape, kept, total) == (1, (5, 7), 0.0, 0.0)
+    assert not dense(factor).any()
+
+
+def test_size_and_rank_of_an_update() -> None:
+    update = LoraUpdate({"a": random_factor(0, 2), "b": random_factor(1, 5)})
+    assert update.rank == 5
+    assert update.num_bytes == 4 * 7 * sum(SHAPE)

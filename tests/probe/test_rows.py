@@ -1,0 +1,82 @@
+"""Rows are read as they were written, or refused with file, line and field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from probe.rows import Row, RowError, read_rows, split_rows, write_rows
+
+FORCED = Row("<|im_start|>user\nhé?<|im_end|>\n", "yes", "forced")
+GENERATED = Row("p", "a", "generated", {"kind": "refusal", "expected": True}, 7)
+
+
+def test_rows_survive_a_round_trip(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [FORCED, GENERATED])
+    assert read_rows(tmp_path / "rows.jsonl") == (FORCED, GENERATED)
+
+
+def test_blank_lines_are_skipped_and_an_empty_file_has_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n\n")
+    assert read_rows(path) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"answer": None}, "answer"),
+        ({"scorer": "vibes"}, "scorer"),
+        ({"scorer": ["forced"]}, "scorer"),
+        ({"check": {"expected": True}}, "check"),
+        ({"check": {"kind": "refusal"}}, "check"),
+        ({"scorer": "generated"}, "check"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_field_is_named_with_file_and_line(
+    tmp_path: Path, change: dict[str, object], field: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = {"prompt": "p", "answer": "a", "scorer": "forced"}
+    path.write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")
+    with pytest.raises(RowError, match=rf"rows\.jsonl line 2: .*'{field}'"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "3"])
+def test_a_line_that_is_no_object_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(line)
+    with pytest.raises(RowError, match="line 1"):
+        read_rows(path)
+
+
+def test_a_missing_file_and_bytes_that_are_no_text_are_row_errors(tmp_path: Path) -> None:
+    with pytest.raises(RowError, match="cannot be read"):
+        read_rows(tmp_path / "absent.jsonl")
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RowError, match="cannot be read"):
+        read_rows(tmp_path / "binary.jsonl")
+
+
+def test_too_many_rows_are_refused_and_just_enough_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, [FORCED] * 3)
+    assert len(read_rows(path, max_rows=3)) == 3
+    with pytest.raises(RowError, match="line 3: more than 2 rows"):
+        read_rows(path, max_rows=2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_gate_and_report_rows_are_disjoint_and_complete(count: int) -> None:
+    rows = tuple(Row(str(index), "a", "forced") for index in range(count))
+    gate, report = split_rows(rows)
+    assert [row.prompt for row in gate] == [str(index) for index in range(0, count, 2)]
+    assert [row.prompt for row in report] == [str(index) for index in range(1, count, 2)]
