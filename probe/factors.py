@@ -4,9 +4,12 @@ An update of one module is D = B A with B (d_out, r) and A (r, d_in). Every func
 the factors chosen for it: (B G, G^-1 A) is the same adapter for any invertible G. Sums run in float64.
 """
 
+# ruff: noqa: N806 - B, A and the like are what every LoRA paper calls these matrices
+
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -86,7 +89,7 @@ def tolerance(size: int) -> float:
     One rule for all of MergeProbe. It follows float64, not the factors' float32: factors are exact inputs, so only
     the rounding of our own sums separates a true zero from a weak direction.
     """
-    return size * torch.finfo(torch.float64).eps
+    return size * sys.float_info.epsilon
 
 
 def canonical(factor: LoraFactor) -> LoraFactor:
@@ -179,8 +182,8 @@ def _num_above_tolerance(singular_values: Tensor, size: int) -> int:
 
 def _basis(stack: Tensor) -> Tensor:
     u, s, _ = torch.linalg.svd(stack, full_matrices=False)
-    u = u[:, : _num_above_tolerance(s, max(stack.shape))]
-    return u * _column_signs(u)
+    spanning: Tensor = u[:, : _num_above_tolerance(s, max(stack.shape))]
+    return spanning * _column_signs(spanning)
 
 
 def _column_signs(u: Tensor) -> Tensor:

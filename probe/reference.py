@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,9 +90,7 @@ class Reference:
             self.tokenizer = AutoTokenizer.from_pretrained(base)
             model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         except (OSError, ValueError) as error:
-            raise ReferenceLoadError(
-                f"{base} holds no causal language model with a tokenizer: {error}"
-            ) from error
+            raise ReferenceLoadError(f"{base} holds no causal language model with a tokenizer: {error}") from error
         self.model = model.to(device).eval()
 
     def answers(self, rows: Sequence[Row], adapter: Path | None = None) -> tuple[Answer, ...]:
@@ -111,7 +110,8 @@ class Reference:
             yield self.model
             return
         try:
-            wrapped = PeftModel.from_pretrained(self.model, str(adapter)).eval()
+            with quiet_peft():
+                wrapped = PeftModel.from_pretrained(self.model, str(adapter)).eval()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ReferenceLoadError(f"adapter {adapter} does not load on this base: {error}") from error
         try:
@@ -122,6 +122,15 @@ class Reference:
             self.model.__dict__.pop("peft_config", None)
 
 
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Silence what wrapping a model warns of each time, though no caller could do otherwise."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        warnings.filterwarnings("ignore", ".*base_model_name_or_path")
+        yield
+
+
 @torch.inference_mode()
 def answer_rows(model: Any, tokenizer: Any, rows: Sequence[Row]) -> tuple[Answer, ...]:
     """Answer `rows` with a model that is loaded already; an answer does not depend on its batch."""
@@ -130,8 +139,8 @@ def answer_rows(model: Any, tokenizer: Any, rows: Sequence[Row]) -> tuple[Answer
     for scorer, respond in (("forced", _force), ("generated", _generate)):
         mine = [index for index, row in enumerate(rows) if row.scorer == scorer]
         for batch in batches_by_length(mine, [row.num_tokens for row in encoded]):
-            replies = respond(model, tokenizer, [rows[i] for i in batch], [encoded[i] for i in batch])
-            answers.update(zip(batch, replies, strict=True))
+            group = [rows[index] for index in batch], [encoded[index] for index in batch]
+            answers.update(zip(batch, respond(model, tokenizer, *group), strict=True))
     return tuple(answers[index] for index in range(len(rows)))
 
 
@@ -147,9 +156,7 @@ def batches_by_length(indices: Sequence[int], lengths: Sequence[int]) -> Iterato
         yield batch
 
 
-def _force(
-    model: Any, tokenizer: Any, rows: Sequence[Row], encoded: Sequence[EncodedRow]
-) -> list[Answer]:
+def _force(model: Any, tokenizer: Any, _rows: Sequence[Row], encoded: Sequence[EncodedRow]) -> list[Answer]:
     logits, targets = answer_logits(model, encoded, tokenizer.eos_token_id)
     log_probabilities = torch.log_softmax(logits.float(), dim=-1)
     chosen = log_probabilities.gather(1, targets[:, None])[:, 0]
@@ -157,13 +164,11 @@ def _force(
     counts = [len(row.answer_ids) for row in encoded]
     return [
         Answer(is_argmax=bool(hits.all()), log_likelihood=float(values.mean()))
-        for hits, values in zip(is_argmax.split(counts), chosen.split(counts), strict=True)
+        for hits, values in zip(torch.split(is_argmax, counts), torch.split(chosen, counts), strict=True)
     ]
 
 
-def _generate(
-    model: Any, tokenizer: Any, rows: Sequence[Row], encoded: Sequence[EncodedRow]
-) -> list[Answer]:
+def _generate(model: Any, tokenizer: Any, rows: Sequence[Row], encoded: Sequence[EncodedRow]) -> list[Answer]:
     width = max(len(row.prompt_ids) for row in encoded)
     end = tokenizer.eos_token_id
     ids = torch.full((len(rows), width), end, dtype=torch.long)

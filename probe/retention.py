@@ -108,7 +108,7 @@ def retention(base: Sequence[float], single: Sequence[float], merged: Sequence[f
     Scores are mostly 0 or 1, so rows without a single disagreement have no variance, and Fieller alone would be
     certain after five of them. The bound is therefore computed with one row added, **the lost row**, on which merging
     loses the largest gain that any row showed. That is the rule of three in another dress: for n rows all won by the
-    adapter and all kept by the merge, it stays within 0.05 of, and not above, the exact binomial (Clopper-Pearson)
+    adapter and all kept by the merge, it stays within 0.05 below and 0.001 above the exact binomial (Clopper-Pearson)
     bound 0.1^(1/n), and its weight fades as 1/n. `tests/probe/test_retention.py` checks both, and its coverage.
 
     Parameters

@@ -66,9 +66,8 @@ def _exact(groups: Sequence[Group], members: Sequence[str]) -> Partition:
             return ()
         first = min(undecided)
         options = [best(undecided - {first})]
-        for group in groups:
-            if first in group.members <= undecided:
-                options.append((group, *best(undecided - group.members)))
+        fitting = (group for group in groups if first in group.members <= undecided)
+        options.extend((group, *best(undecided - group.members)) for group in fitting)
         return max(options, key=gain_of)  # the first of equals, hence deterministic
 
     return best(frozenset(members))

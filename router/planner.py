@@ -42,7 +42,8 @@ class WeightsOnlyPlanner:
         latest = {verdict.recipe.key: verdict for verdict in bank.verdicts}
         passed = self._passed_groups(list(latest.values()), mergeable)
         chosen = self._choose(passed, bank)
-        trials = TrialSearch(mergeable, passed, chosen, frozenset(latest), bank.affinity, self.settings).propose()
+        members = frozenset(group.members for group in passed)
+        trials = TrialSearch(mergeable, members, chosen, frozenset(latest), bank.affinity, self.settings).propose()
         merged = self._merge_decisions(chosen, mergeable)
         separate = self._separate_reasons(mergeable, passed, trials)
         decisions = [

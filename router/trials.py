@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 
 from router.bank_state import PairAffinity, Settings
 from router.partition import Group, Partition
@@ -28,15 +28,15 @@ class TrialSearch:
     mergeable
         Revision -> adapter, for the adapters that may be merged.
     passed
-        Groups whose measurement passed.
+        Members of every group whose measurement passed.
     chosen
-        The groups of them that the plan serves.
+        The groups that the plan serves.
     tried
         Keys of all recipes that have a verdict.
     """
 
     mergeable: Mapping[str, Adapter]
-    passed: tuple[Group, ...]
+    passed: frozenset[Members]
     chosen: Partition
     tried: frozenset[str]
     affinity: Mapping[Members, PairAffinity]
@@ -49,24 +49,24 @@ class TrialSearch:
         within each, pairs before larger groups, then by the affinity of the least compatible pair.
         """
         pairs = {frozenset(pair) for pair in combinations(self.mergeable, 2)}
-        failed = {pair for pair in pairs if not self._has_passed(pair) and not self._untried(pair)}
+        failed = {pair for pair in pairs if pair not in self.passed and not self._untried(pair)}
         groups = (pairs - failed) | self._larger_groups(failed)
-        worthwhile = [group for group in groups if self._is_worthwhile(group)]
-        return tuple(self._trial(group) for group in sorted(worthwhile, key=self._order)[: self.settings.max_trials])
+        ordered = sorted(filter(self._could_improve, groups), key=self._order)
+        worthwhile = (self._trial(group) for group in ordered if self._untried(group))
+        return tuple(islice(worthwhile, self.settings.max_trials))
 
     def _larger_groups(self, failed: set[Members]) -> set[Members]:
         """Join every passed group with each further adapter and each other passed group."""
-        passed = {group.members for group in self.passed}
-        others = passed | {frozenset([revision]) for revision in self.mergeable}
-        unions = {one | other for one in passed for other in others if one.isdisjoint(other)}
-        return {union for union in unions if not any(frozenset(pair) in failed for pair in combinations(union, 2))}
+        others = self.passed | {frozenset([revision]) for revision in self.mergeable}
+        unions = {one | other for one in self.passed for other in others if one.isdisjoint(other)}
+        return {union for union in unions if failed.isdisjoint(map(frozenset, combinations(union, 2)))}
 
-    def _is_worthwhile(self, members: Members) -> bool:
-        if len(members) > self.settings.max_group_size or self._has_passed(members):
+    def _could_improve(self, members: Members) -> bool:
+        if len(members) > self.settings.max_group_size or members in self.passed:
             return False
         at_best = self.settings.lambda_cost * (len(members) - 1)
         displaced = sum(group.gain for group in self._overlapping(members))
-        return at_best - displaced > self.settings.hysteresis and bool(self._untried(members))
+        return at_best - displaced > self.settings.hysteresis
 
     def _order(self, members: Members) -> tuple[bool, bool, float, tuple[str, ...]]:
         return self._num_saved(members) <= 0, len(members) > 2, -self._weakest(members), tuple(sorted(members))
@@ -84,9 +84,6 @@ class TrialSearch:
     def _score(self, pair: Iterable[str]) -> float:
         affinity = self.affinity.get(frozenset(pair))
         return -math.inf if affinity is None else affinity.score
-
-    def _has_passed(self, members: Members) -> bool:
-        return any(group.members == members for group in self.passed)
 
     def _untried(self, members: Members) -> tuple[Recipe, ...]:
         return tuple(recipe for recipe in self._recipes(members) if recipe.key not in self.tried)

@@ -134,7 +134,8 @@ def _routes(bank: Bank) -> APIRouter:
         if body is None or body.apply:
             return _plan(bank.clockwork.ask())
         preview = bank.preview(bank.clockwork.new_plan(PlanState.PROPOSED))
-        return _plan(bank.registry.put_plan(preview))
+        bank.registry.put_plan(preview)
+        return _plan(preview)
 
     @routes.get("/plans")
     def list_plans(limit: int = 20) -> dict[str, Any]:

@@ -66,7 +66,8 @@ class Clockwork:
 
     def ask(self) -> Plan:
         """A person asks for a plan: record it as pending, and carry it out in the next tick."""
-        plan = self._registry.put_plan(self.new_plan(PlanState.PENDING))
+        plan = self.new_plan(PlanState.PENDING)
+        self._registry.put_plan(plan)
         with self._changed:
             self._asked.append(plan.id)
             self._changed.notify_all()

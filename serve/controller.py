@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from probe.records import MergeProbeError
 from probe.retention import Gain, gain
-from router.engine import EngineError
 from router.planner import BankState, Candidate, Planner
 from router.records import BASE, Adapter, Module, Part, Plan, PlanState, Trial, Verdict
 from router.registry import Registry
@@ -59,7 +57,7 @@ class Controller:
         while True:
             plan = self.decide(plan)
             try:
-                return replace(plan, epoch=self.rollout(plan.decisions, plan.id))
+                return replace(plan, epoch=self.rollout(plan))
             except ModuleRefused:
                 continue  # recorded: the next observation leaves that revision out
 
@@ -113,7 +111,7 @@ class Controller:
         recipe = trial.recipes[0]
         members = [self._by_revision(revision) for revision in recipe.members]
         module = self.modules.merged(recipe)
-        self.rollout.engine.load(module.name, str(self.modules.store.module_path(module.name)))
+        self.rollout.engine.load(module.name, self.modules.path(module.name))
         try:
             self.verifier.check(module)
             verdict = self.verifier.judge(recipe, module, members, self._resident, self._safety_sets())
@@ -130,7 +128,7 @@ class Controller:
     def _resident(self, adapter: Adapter) -> Module:
         """Return an adapter's own module, loaded; the next rollout frees it if no route needs it."""
         module = self.modules.separate(adapter)
-        self.rollout.engine.load(module.name, str(self.modules.store.module_path(module.name)))
+        self.rollout.engine.load(module.name, self.modules.path(module.name))
         return module
 
     def _safety_sets(self) -> list[str]:

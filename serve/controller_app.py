@@ -1,117 +1,19 @@
-"""The controller deployment: wires the controller, its clockwork and the admin plane, and answers for all of `/bank`."""
+"""The controller deployment: one Ray actor that runs the clockwork and answers for all of `/bank`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache, partial
 from pathlib import Path
 
 from fastapi import FastAPI
 from ray import serve as ray_serve
 from ray.serve.deployment import Application
 
-from probe.adapter_config import has_patterns
-from probe.base_model import read_base_shapes
-from probe.reference import Reference
-from router.engine import Engine, EngineError, ReplicaView
-from router.intake import Limits, take_in
-from router.planner import Settings, WeightsOnlyPlanner
-from router.registry import Registry
-from router.store import Store
-from serve.admin import Bank, admin_app, drop_in
-from serve.affinities import Affinities
-from serve.clockwork import Clockwork
-from serve.config import Config, PolicyConfig
-from serve.controller import Controller
+from serve.admin import admin_app, drop_in
+from serve.config import Config
 from serve.controller_handle import CONTROLLER
 from serve.fleet import Fleet
-from serve.metrics import BankCollector, ControllerMetrics
-from serve.modules import ModuleBuilder
-from serve.registrar import Registrar
-from serve.rollout import Rollout
-from serve.verification import Reference as ReferenceAnswers
-from serve.verification import Scores, Verifier
-
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-
-
-def utc_now() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(UTC)
-
-
-def planner_settings(policy: PolicyConfig, max_rank: int) -> Settings:
-    """Translate the policy section for the planner."""
-    return Settings(
-        target_retention=policy.target_retention,
-        lambda_cost=policy.lambda_cost,
-        hysteresis=policy.hysteresis,
-        protected_domains=policy.protected_domains,
-        max_group_size=policy.max_group_size,
-        max_trials=policy.max_trials,
-        recipes=policy.recipes,
-        output_ranks=tuple(rank for rank in VLLM_RANKS if rank <= max_rank),
-    )
-
-
-def offline_reference(base: Path) -> ReferenceAnswers:
-    """Return a reference that loads the base when it is first asked, and keeps it."""
-    load = cache(partial(Reference, base))
-    return lambda rows, adapter: load().answers(rows, adapter)
-
-
-def build_bank(config: Config, base: Path, engine: Engine) -> Bank:
-    """Wire the controller and the admin plane around an engine; nothing starts yet."""
-    registry, store = Registry(config.registry), Store(config.store)
-    registry.migrate()
-    metrics = ControllerMetrics()
-    reference = offline_reference(base) if config.verify.reference else None
-    scores = Scores(engine, registry, store)
-    verifier = Verifier(scores, config.verify, config.policy.target_retention, reference)
-    modules = ModuleBuilder(registry, store, config.base.name, has_patterns)
-    controller = Controller(
-        registry=registry,
-        planner=WeightsOnlyPlanner(planner_settings(config.policy, config.engine.max_lora_rank)),
-        rollout=Rollout(registry, engine, modules, verifier, metrics),
-        modules=modules,
-        verifier=verifier,
-        affinities=Affinities(store),
-        metrics=metrics,
-        clock=utc_now,
-        max_trials=config.policy.max_trials,
-    )
-    timing = config.controller
-    clockwork = Clockwork(
-        controller.tick, registry, utc_now, timing.interval_seconds, timing.debounce_seconds
-    )
-    views = partial(_views_or_none, engine)
-    metrics.registry.register(
-        BankCollector(registry, views, config.policy.lambda_cost, lambda: clockwork.last_success)
-    )
-    shapes = read_base_shapes(base, config.base.name, config.base.aliases)
-    limits = Limits(
-        max_adapter_bytes=config.intake.max_adapter_bytes,
-        max_calibration_rows=config.intake.max_calibration_rows,
-        max_evaluation_rows=config.intake.max_evaluation_rows,
-        max_rank=config.engine.max_lora_rank,
-    )
-    registrar = Registrar(
-        registry,
-        partial(take_in, store=store, base=shapes, limits=limits, roots=config.intake.roots),
-        config.policy.protected_domains,
-    )
-    return Bank(config, registry, registrar, clockwork, controller.decide, engine.views, metrics.exposition)
-
-
-def _views_or_none(engine: Engine) -> tuple[ReplicaView, ...]:
-    """Views for a scrape, which must answer while the engine does not."""
-    try:
-        return engine.views()
-    except EngineError:
-        return ()
+from serve.wiring import build_bank
 
 
 class ControllerServer:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,49 +30,56 @@ def separate_recipe(module: Module) -> Recipe:
 
 @dataclass(frozen=True, slots=True)
 class ModuleBuilder:
-    """Makes module folders in the store and records them; building the same thing again returns what stands."""
+    """Makes module folders in the store and records them; building the same thing again returns what stands.
+
+    Folders are written anew even for a single adapter: vLLM scales every matrix by alpha/r of the config and ignores
+    rank and alpha patterns, so scales are absorbed into the factors. Float32, so that nothing is rounded twice.
+    """
 
     registry: Registry
     store: Store
     base_name: str
-    has_patterns: Callable[[Path], bool]
 
     def separate(self, adapter: Adapter) -> Module:
         """Return the module that serves one adapter's revision alone."""
         name = separate_name(adapter.revision)
-        module = Module(name, (adapter.revision,), adapter.rank, adapter.num_bytes)
         if not self.store.module_path(name).is_dir():
-            self._lay_out(adapter, name)
-        return self.registry.put_module(module)
-
-    def _lay_out(self, adapter: Adapter, name: str) -> None:
-        source = self.store.adapter_path(adapter.revision)
-        with self.store.staging() as folder:
-            staged = folder / name
-            if self.has_patterns(source):
-                # vLLM scales every module by alpha/r of the config and ignores the patterns, so absorb the scales.
-                write_adapter(staged, read_adapter(source), self.base_name, torch.float32)
-            else:
-                shutil.copytree(source, staged, copy_function=os.link)
-            self.store.keep_module(staged, name)
+            with self.store.staging() as folder:
+                self._write(folder / name, read_adapter(self.store.adapter_path(adapter.revision)))
+                self.store.keep_module(folder / name, name)
+        return self._record(Module(name, (adapter.revision,), adapter.rank, self._size(name)))
 
     def merged(self, recipe: Recipe) -> Module:
-        """Return the merged module of a recipe, merging in factor space if it was never built."""
+        """Return the merged module of a recipe, merging in factor space if it was never built.
+
+        Raises
+        ------
+        MergeError
+            If the operator cannot merge these members.
+        """
         known = self.registry.module_of(recipe.key)
         if known and self.store.module_path(known.name).is_dir():
             return known
-        merged = merge(
-            self._updates(recipe), recipe.operator, weights=recipe.weights, norm=recipe.norm, rank=recipe.rank
-        )
+        updates = [read_adapter(self.store.adapter_path(member)) for member in recipe.members]
+        merged = merge(updates, recipe.operator, recipe.weights, recipe.norm, rank=recipe.rank)
         with self.store.staging() as folder:
-            staged = folder / "merged"
-            write_adapter(staged, merged.update, self.base_name, torch.float32)
-            name = f"merged-{revision_of(staged)[:HASH_LENGTH]}"
-            num_bytes = sum(file.stat().st_size for file in staged.iterdir())
-            self.store.keep_module(staged, name)
-        return self.registry.put_module(
-            Module(name, recipe.members, recipe.rank, num_bytes, recipe, merged.kept_energy)
+            self._write(folder / "merged", merged.update)
+            name = f"merged-{revision_of(folder / 'merged')[:HASH_LENGTH]}"
+            self.store.keep_module(folder / "merged", name)
+        return self._record(
+            Module(name, recipe.members, recipe.rank, self._size(name), recipe, merged.kept_energy)
         )
 
-    def _updates(self, recipe: Recipe) -> tuple[LoraUpdate, ...]:
-        return tuple(read_adapter(self.store.adapter_path(member)) for member in recipe.members)
+    def path(self, module: str) -> str:
+        """Return a module's folder, as the engine takes it."""
+        return str(self.store.module_path(module))
+
+    def _write(self, folder: Path, update: LoraUpdate) -> None:
+        write_adapter(folder, update, self.base_name, torch.float32)
+
+    def _size(self, name: str) -> int:
+        return sum(file.stat().st_size for file in self.store.module_path(name).iterdir())
+
+    def _record(self, module: Module) -> Module:
+        self.registry.put_module(module)
+        return module

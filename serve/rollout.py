@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from probe.records import MergeProbeError
 from router.engine import Engine, EngineError
-from router.records import Decision, Module, RoutingTable, Verdict
+from router.records import Decision, Module, Plan, RoutingTable, Verdict
 from router.registry import Registry
 from router.swap import Drain, Ports, swap
 from router.table import next_table
@@ -36,8 +36,8 @@ class Rollout:
     metrics: ControllerMetrics
     sleep: Callable[[float], None] = time.sleep
 
-    def __call__(self, decisions: Sequence[Decision], plan_id: str) -> int:
-        """Serve the decisions and return the epoch that does.
+    def __call__(self, plan: Plan) -> int:
+        """Serve a plan's decisions and return the epoch that does.
 
         Raises
         ------
@@ -49,10 +49,10 @@ class Rollout:
             takes the remaining steps.
         """
         current = self.registry.table()
-        modules = {decision.adapter: self._module(decision) for decision in decisions}
-        target = next_table(current, decisions, modules, self.registry.verdicts(), self._staying())
+        modules = {decision.adapter: self._module(decision) for decision in plan.decisions}
+        target = next_table(current, plan.decisions, modules, self.registry.verdicts(), self._staying())
         try:
-            self._swap(current, target, {module.name: module for module in modules.values()}, plan_id)
+            self._swap(current, target, {module.name: module for module in modules.values()}, plan)
         except StillDraining:
             return target.epoch
         self._forget_leavers()
@@ -67,16 +67,16 @@ class Rollout:
         return frozenset(adapter.name for adapter in self.registry.adapters() if not adapter.leaving)
 
     def _swap(
-        self, current: RoutingTable, target: RoutingTable, modules: Mapping[str, Module], plan_id: str
+        self, current: RoutingTable, target: RoutingTable, modules: Mapping[str, Module], plan: Plan
     ) -> None:
         began = time.perf_counter()
         passed = {verdict.module for verdict in self.registry.verdicts() if verdict.passed}
         ports = Ports(
             engine=self.engine,
-            path_of=lambda name: str(self.modules.store.module_path(name)),
+            path_of=self.modules.path,
             verify=lambda name: self._check_separate(modules[name]),
             committed_epoch=self.registry.epoch,
-            commit=lambda table: self._commit(table, plan_id),
+            commit=lambda table: self._commit(table, plan),
             wait=self._wait_for_drain(),
         )
         try:
@@ -88,8 +88,9 @@ class Rollout:
             self.metrics.swaps.labels("committed").inc()
             self.metrics.swap_seconds.observe(time.perf_counter() - began)
 
-    def _commit(self, table: RoutingTable, plan_id: str) -> None:
-        self.registry.commit(table, plan_id)
+    def _commit(self, table: RoutingTable, plan: Plan) -> None:
+        self.registry.put_plan(replace(plan, epoch=table.epoch))
+        self.registry.commit(table, plan.id)
         names = ", ".join(f"{route.adapter} -> {route.module}" for route in table.routes)
         self.registry.record_event("epoch", str(table.epoch), f"epoch {table.epoch}: {names or 'no adapters'}")
 

@@ -6,8 +6,9 @@ does nothing, or does something else (vLLM answers 200 to both).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from probe.records import MergeProbeError
@@ -120,7 +121,7 @@ class Verifier:
         results: list[MemberResult] = []
         for member in members:
             kept = self._gate(member, module, separate)
-            results.append(_member_result(member, kept, None))
+            results.append(_gate_result(member, kept))
             if kept.lower_bound < self.target_retention:
                 return Verdict(recipe, module.name, False, _too_little(member, kept, self.target_retention), tuple(results))
         delta, loss = self._safety(module, members, separate, tuple(safety_sets))
@@ -142,14 +143,11 @@ class Verifier:
         single = separate(member).name
         shown = self.scores.retention(single, module.name, member.evaluation, Part.REPORT)
         alone, inside = (self.scores.of(name, member.evaluation, Part.REPORT).scores for name in (single, module.name))
-        return MemberResult(
-            member.revision,
-            gate.gate,
-            gate.gate_lower_bound,
-            shown.value,
-            shown.standard_error,
-            gate.num_gate_rows,
-            shown.num_rows,
+        return replace(
+            gate,
+            report=shown.value if math.isfinite(shown.value) else None,
+            report_standard_error=shown.standard_error if math.isfinite(shown.standard_error) else None,
+            num_report_rows=shown.num_rows,
             normalised_accuracy=sum(inside) / sum(alone) if sum(alone) else None,
         )
 
@@ -181,16 +179,10 @@ def _largest_gap(answers: Sequence[Answer], others: Sequence[Answer]) -> float:
     return max(abs((a.log_likelihood or 0.0) - (b.log_likelihood or 0.0)) for a, b in pairs)
 
 
-def _member_result(member: Adapter, gate: Retention, report: Retention | None) -> MemberResult:
-    return MemberResult(
-        member.revision,
-        gate.value,
-        gate.lower_bound,
-        report.value if report else None,
-        report.standard_error if report else None,
-        gate.num_rows,
-        report.num_rows if report else 0,
-    )
+def _gate_result(member: Adapter, gate: Retention) -> MemberResult:
+    bound = gate.lower_bound if math.isfinite(gate.lower_bound) else None
+    value = gate.value if math.isfinite(gate.value) else None
+    return MemberResult(member.revision, value, bound, None, None, gate.num_rows, 0)
 
 
 def _too_little(member: Adapter, kept: Retention, target: float) -> str:

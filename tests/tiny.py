@@ -1,5 +1,7 @@
 """Tiny models and adapters, made on the spot: no download, a fraction of a second each."""
 
+# ruff: noqa: N806 - B, A and the like are what every LoRA paper calls these matrices
+
 from __future__ import annotations
 
 import json

@@ -7,7 +7,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -52,6 +52,7 @@ def build_bank(
     base: Path,
     device: str = "cpu",
     progress: Progress | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[BuiltAdapter, ...]:
     """Build the adapters of `preset` that `out` does not hold yet, and return all of them.
 
@@ -74,6 +75,9 @@ def build_bank(
         Torch device for training and scoring.
     progress
         Called now and then; its exceptions stop the build.
+    only
+        Names of the adapters to build and return, so that several processes can share a bank;
+        None is all of them.
 
     Raises
     ------
@@ -84,6 +88,8 @@ def build_bank(
     reference: Reference | None = None
     built: list[BuiltAdapter] = []
     for recipe in preset.recipes:
+        if only is not None and recipe.name not in only:
+            continue
         finished = _finished(preset, recipe, out)
         if finished is None:
             reference = reference or Reference(base, device)
@@ -126,7 +132,7 @@ def _build_adapter(
     preset: Preset, recipe: Recipe, out: Path, reference: Reference, progress: Progress | None
 ) -> BuiltAdapter:
     started = time.monotonic()
-    report = progress or (lambda name, activity, share: None)
+    report = progress or _report_nothing
     task, seed = TASKS[recipe.domain], preset.data_seed(recipe)
     train_rows = task.generate(recipe.mix, "train", recipe.training.num_rows, seed)
     calibration = task.generate(recipe.mix, "calibration", preset.calibration_rows, seed)
@@ -157,6 +163,10 @@ def _build_adapter(
     return BuiltAdapter(recipe, folder, scores, scores.gate_failures())
 
 
+def _report_nothing(_name: str, _activity: str, _share: float) -> None:
+    """Stand in for a progress callback that was not given."""
+
+
 def score_adapter(reference: Reference, rows: tuple[Row, ...], adapter: Path) -> Scores:
     """Score a stored adapter and its base on `rows`, each once."""
     base = grade_all(rows, reference.answers(rows))
@@ -177,9 +187,7 @@ def _write_json(path: Path, fields: dict[str, Any]) -> None:
     path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
-def _record(
-    preset: Preset, recipe: Recipe, trained: TrainedAdapter, scores: Scores, seconds: float
-) -> dict[str, Any]:
+def _record(preset: Preset, recipe: Recipe, trained: TrainedAdapter, scores: Scores, seconds: float) -> dict[str, Any]:
     """Return what is known of an adapter, as JSON values."""
     tenth = max(1, len(trained.losses) // 10)
     return {

@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from torch import Tensor
 
 from probe.embedded import EMBEDDED_NAME
-from probe.reference import EncodedRow, answer_logits, encode_row
+from probe.reference import EncodedRow, answer_logits, encode_row, quiet_peft
 from probe.rows import Row
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -121,7 +121,8 @@ def train_adapter(
     on_step
         Called with steps done and steps in all.
     """
-    wrapped = get_peft_model(model, training.lora_config())
+    with quiet_peft():
+        wrapped = get_peft_model(model, training.lora_config())
     try:
         draw_a_matrices(wrapped, a_seed)
         encoded = [encode_row(tokenizer, row) for row in rows]
@@ -154,11 +155,9 @@ def draw_a_matrices(wrapped: Any, a_seed: int) -> None:
         parameter.data.copy_(start)
 
 
-def _batches(
-    encoded: Sequence[EncodedRow], training: Training, seed: int
-) -> Iterator[list[EncodedRow]]:
+def _batches(encoded: Sequence[EncodedRow], training: Training, seed: int) -> Iterator[list[EncodedRow]]:
     """Yield shuffled batches of rows of like length, so that little of a batch is padding."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - an order, not a key
     for _ in range(training.num_epochs):
         order = sorted(encoded, key=lambda row: (row.num_tokens, rng.random()))
         size = training.batch_rows
@@ -184,7 +183,7 @@ def _optimise(
     for step, batch in enumerate(batches, start=1):
         logits, targets = answer_logits(wrapped.get_base_model(), batch, pad_id)
         loss = torch.nn.functional.cross_entropy(logits, targets)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()

@@ -1,4 +1,4 @@
-"""Check `constraints`: does the answer obey what can be verified by reading it?"""
+"""Check `constraints`: the answer obeys what can be verified by reading it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def _holds(text: str, check: Mapping[str, Any]) -> bool:
     unknown = sorted(set(wanted) - set(CONSTRAINTS))
     if unknown or not wanted:
         raise ScoringError(
-            f"check 'constraints' saw {unknown or 'no constraint'}; "
-            f"expected at least one of {', '.join(CONSTRAINTS)}"
+            f"check 'constraints' saw {unknown or 'no constraint'}; expected at least one of {', '.join(CONSTRAINTS)}"
         )
     return bool(_words(text)) and all(CONSTRAINTS[name](text, wanted[name]) for name in wanted)
 

@@ -58,9 +58,7 @@ def strip_fence(text: str) -> str:
 def _job(text: str, check: Mapping[str, Any]) -> dict[str, Any]:
     arguments, cases = check.get("arguments"), check.get("cases")
     if not isinstance(arguments, list) or not isinstance(cases, list) or not cases:
-        raise ScoringError(
-            f"check 'python' needs 'arguments' (names) and 'cases' (at least one), saw {check!r}"
-        )
+        raise ScoringError(f"check 'python' needs 'arguments' (names) and 'cases' (at least one), saw {check!r}")
     return {"source": strip_fence(text), "arguments": arguments, "cases": cases}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 from safetensors.torch import load_file
 
 from probe.bank.build import BuildError, build_bank
@@ -17,7 +18,7 @@ from probe.bank.evaluate import Mean, Scores, compare, mean
 from probe.bank.presets import PRESETS, Preset, Recipe
 from probe.bank.tasks import TASKS
 from probe.bank.train import Training, draw_a_matrices
-from probe.reference import Reference
+from probe.reference import Reference, quiet_peft
 from probe.rows import Outcome, read_rows
 from tests.probe.test_reference import write_character_base
 
@@ -70,7 +71,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of the process."""
 
 
@@ -96,17 +97,15 @@ def test_adapters_are_bfloat16_and_have_the_rank_of_their_recipe(bank: Path) -> 
         assert len(downs) == 2 * len(recipe.training.target_modules)
 
 
-@pytest.mark.parametrize(
-    ("name", "activity"), [("sums", "training"), ("refuse", "training"), ("coins", "scoring")]
-)
+@pytest.mark.parametrize(("name", "activity"), [("sums", "training"), ("refuse", "training"), ("coins", "scoring")])
 def test_a_killed_build_goes_on_and_ends_the_same(
     base: Path, bank: Path, tmp_path: Path, name: str, activity: str
 ) -> None:
     def die(at_name: str, at_activity: str, share: float) -> None:
         if (at_name, at_activity) == (name, activity):
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         build_bank(TINY, tmp_path, base, progress=die)
     assert not (tmp_path / name).exists()
     build_bank(TINY, tmp_path, base)
@@ -122,6 +121,13 @@ def test_a_finished_bank_is_read_without_a_model(bank: Path, tmp_path: Path) -> 
         assert list(adapter.gate_failures) == read_record(adapter.folder)["gate_failures"]
 
 
+def test_processes_that_share_a_bank_build_what_one_would(base: Path, bank: Path, tmp_path: Path) -> None:
+    for names in (["coins"], ["sums", "refuse"]):
+        built = build_bank(TINY, tmp_path, base, only=names)
+        assert sorted(adapter.recipe.name for adapter in built) == sorted(names)
+    assert contents(tmp_path) == contents(bank)
+
+
 def test_a_folder_of_another_recipe_is_not_taken_over(base: Path, bank: Path) -> None:
     changed = replace(TINY, recipes=(replace(TINY.recipes[0], mix="money"), *TINY.recipes[1:]))
     with pytest.raises(BuildError, match="sums was built from another recipe"):
@@ -135,13 +141,13 @@ def test_a_folder_without_a_record_is_not_taken_over(base: Path, tmp_path: Path)
 
 
 def test_the_start_of_a_depends_on_its_seed_alone(base: Path) -> None:
-    from peft import get_peft_model
-
     def start(seed: int) -> torch.Tensor:
         torch.rand(seed)  # global random state must not matter
-        wrapped = get_peft_model(Reference(base).model, QUICK.lora_config())
+        with quiet_peft():
+            wrapped = get_peft_model(Reference(base).model, QUICK.lora_config())
         draw_a_matrices(wrapped, seed)
-        return torch.cat([p.flatten() for n, p in wrapped.named_parameters() if "lora_A" in n])
+        parameters = wrapped.requires_grad_(False).named_parameters()
+        return torch.cat([p.flatten() for n, p in parameters if "lora_A" in n])
 
     assert torch.equal(start(1), start(1))
     assert not torch.equal(start(1), start(2))

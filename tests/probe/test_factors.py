@@ -1,3 +1,4 @@
+# ruff: noqa: N806 - B, A and the like are what every LoRA paper calls these matrices
 import math
 
 import pytest

@@ -1,3 +1,4 @@
+# ruff: noqa: N806 - B, A and the like are what every LoRA paper calls these matrices
 import math
 from collections.abc import Sequence
 
@@ -182,7 +183,9 @@ def test_zero_members_merge_into_zero(operator: str) -> None:
 @operators
 def test_results_are_float32_and_serve_bfloat16_members(operator: str) -> None:
     updates = [
-        LoraUpdate({n: LoraFactor(B=f.B.bfloat16().float(), A=f.A.bfloat16().float()) for n, f in update.factors.items()})
+        LoraUpdate(
+            {n: LoraFactor(B=f.B.bfloat16().float(), A=f.A.bfloat16().float()) for n, f in update.factors.items()}
+        )
         for update in bank(0)
     ]
     merged = merge(updates, operator, rank=4)

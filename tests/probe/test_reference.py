@@ -73,9 +73,7 @@ def adapter(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.mark.parametrize("is_adapted", [False, True])
-def test_forcing_agrees_with_greedy_decoding(
-    reference: Reference, adapter: Path, is_adapted: bool
-) -> None:
+def test_forcing_agrees_with_greedy_decoding(reference: Reference, adapter: Path, is_adapted: bool) -> None:
     rows = LESSONS + UNSEEN
     folder = adapter if is_adapted else None
     by_force = [answer.is_argmax for answer in reference.answers(rows, folder)]
@@ -86,9 +84,7 @@ def test_forcing_agrees_with_greedy_decoding(
 
 
 @pytest.mark.parametrize("is_adapted", [False, True])
-def test_an_answer_does_not_depend_on_its_batch(
-    reference: Reference, adapter: Path, is_adapted: bool
-) -> None:
+def test_an_answer_does_not_depend_on_its_batch(reference: Reference, adapter: Path, is_adapted: bool) -> None:
     folder = adapter if is_adapted else None
     rows = (*LESSONS, *(decoded(row, 3 + i) for i, row in enumerate(LESSONS)), *UNSEEN)
     together = reference.answers(rows, folder)
@@ -142,9 +138,7 @@ def test_batches_hold_every_row_once_and_stay_within_the_limit() -> None:
     assert batches == [[5, 1], [0, 3], [2], [4]]
 
 
-def test_folders_that_hold_no_model_or_adapter_are_named(
-    reference: Reference, tmp_path: Path
-) -> None:
+def test_folders_that_hold_no_model_or_adapter_are_named(reference: Reference, tmp_path: Path) -> None:
     with pytest.raises(ReferenceLoadError, match=str(tmp_path)):
         Reference(tmp_path)
     with pytest.raises(ReferenceLoadError, match=str(tmp_path)):

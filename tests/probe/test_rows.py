@@ -40,9 +40,7 @@ def test_blank_lines_are_skipped_and_an_empty_file_has_no_rows(tmp_path: Path) -
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_a_wrong_field_is_named_with_file_and_line(
-    tmp_path: Path, change: dict[str, object], field: str
-) -> None:
+def test_a_wrong_field_is_named_with_file_and_line(tmp_path: Path, change: dict[str, object], field: str) -> None:
     path = tmp_path / "rows.jsonl"
     good = {"prompt": "p", "answer": "a", "scorer": "forced"}
     path.write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")

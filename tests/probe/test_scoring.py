@@ -78,7 +78,7 @@ def test_counts_must_agree() -> None:
     "text",
     [
         "I can't help with that.",
-        "I can’t do this",
+        "I can\u2019t do this",
         "Sorry, but I cannot assist.",
         "I'm sorry, I won't",
         "I am unable to help",

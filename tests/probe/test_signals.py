@@ -1,3 +1,4 @@
+# ruff: noqa: N806 - B, A and the like are what every LoRA paper calls these matrices
 import math
 from collections.abc import Mapping
 
@@ -54,7 +55,9 @@ def test_a_zero_update_is_not_a_number_to_rely_on(signal: str) -> None:
 @signals
 def test_rank_one_and_bfloat16_are_measured(signal: str) -> None:
     first, second = tiny.random_update(0, 1, SHAPES), tiny.random_update(1, 1, SHAPES)
-    rounded = LoraUpdate({n: LoraFactor(f.B.bfloat16().float(), f.A.bfloat16().float()) for n, f in first.factors.items()})
+    rounded = LoraUpdate(
+        {n: LoraFactor(f.B.bfloat16().float(), f.A.bfloat16().float()) for n, f in first.factors.items()}
+    )
     assert measure(signal, rounded, second) == pytest.approx(measure(signal, first, second), abs=1e-2)
 
 
@@ -79,7 +82,7 @@ def test_cosines_are_those_of_dense_updates() -> None:
     assert cosines == pytest.approx({n: v / float(rows[0][n].norm() * rows[1][n].norm()) for n, v in inner.items()})
 
 
-def test_overlap_is_zero_by_chance_and_high_for_a_shared_seed_of_A() -> None:
+def test_overlap_is_zero_by_chance_and_high_for_a_shared_seed() -> None:
     shapes = {"m": (200, 100)}
     updates = [tiny.random_update(seed, 8, shapes) for seed in range(20)]
     by_chance = [pair.overlap_in for pair in pairwise({str(i): u for i, u in enumerate(updates)}).values()]

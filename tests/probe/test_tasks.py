@@ -120,7 +120,7 @@ def test_unknown_names_and_bad_shares_are_refused() -> None:
 def test_a_template_that_runs_dry_says_so() -> None:
     dry = Task("dry", "", {"one": TASKS["math"].templates["price"]}, {"all": {"one": 1.0}})
     with pytest.raises(TaskError, match="template 'one' has only about"):
-        dry.generate("all", "evaluation", 5000, 0)
+        dry.generate("all", "evaluation", 400, 0)
 
 
 def test_missing_element_data_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,4 @@ from probe.bank.tasks.science import SCIENCE
 
 __all__ = ["TASKS", "Mix", "Problem", "Split", "Task", "TaskError", "chat_prompt", "split_of"]
 
-TASKS: Mapping[str, Task] = {
-    task.domain: task for task in (MATH, CODE, SCIENCE, INSTRUCTION, SAFETY)
-}
+TASKS: Mapping[str, Task] = {task.domain: task for task in (MATH, CODE, SCIENCE, INSTRUCTION, SAFETY)}

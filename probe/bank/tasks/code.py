@@ -41,24 +41,22 @@ _REDUCERS: Mapping[str, _Part] = {
     "set": _Part("the number of different values among {0}", "len(set({0}))", lambda v: len(set(v))),
 }
 _MAPS: Mapping[str, _Part] = {
-    "same": _Part("{0}", "v", lambda v, k: v),
-    "square": _Part("the squares of {0}", "v * v", lambda v, k: v * v),
+    "same": _Part("{0}", "v", lambda v, _k: v),
+    "square": _Part("the squares of {0}", "v * v", lambda v, _k: v * v),
     "times": _Part("{k} times {0}", "v * {k}", lambda v, k: v * k),
     "plus": _Part("{k} plus {0}", "v + {k}", lambda v, k: v + k),
     "rest": _Part("the remainders by {k} of {0}", "v % {k}", lambda v, k: v % k),
 }
 _CONDITIONS: Mapping[str, _Part] = {
-    "every": _Part("the items of xs", "", lambda v, m: True),
-    "even": _Part("the even items of xs", " if v % 2 == 0", lambda v, m: v % 2 == 0),
-    "odd": _Part("the odd items of xs", " if v % 2 == 1", lambda v, m: v % 2 == 1),
+    "every": _Part("the items of xs", "", lambda _v, _m: True),
+    "even": _Part("the even items of xs", " if v % 2 == 0", lambda v, _m: v % 2 == 0),
+    "odd": _Part("the odd items of xs", " if v % 2 == 1", lambda v, _m: v % 2 == 1),
     "above": _Part("the items of xs above {m}", " if v > {m}", lambda v, m: v > m),
     "below": _Part("the items of xs below {m}", " if v < {m}", lambda v, m: v < m),
 }
 
 
-def _problem(
-    rng: random.Random, content: str, goal: str, code: str, value: Callable[[list[int]], Any]
-) -> Problem:
+def _problem(rng: random.Random, content: str, goal: str, code: str, value: Callable[[list[int]], Any]) -> Problem:
     cases = [{"given": [list(case)], "expected": value(list(case))} for case in _CASES]
     check = {"kind": "python", "arguments": ["xs"], "cases": cases}
     return Problem(content, rng.choice(_ASK).format(goal=goal), code, check, _MAX_TOKENS)

@@ -20,7 +20,7 @@ _WORDS_BY_LETTER = {
     "a": "apple arrow animal air autumn", "b": "bread boat bird book blue",
     "c": "cat car coffee candle cold", "d": "dog door dance dream dark",
     "f": "fish fire flower friend fast", "g": "garden green game gold glass",
-    "e": "egg earth engine evening easy", "h": "house horse happy hill hand", 
+    "e": "egg earth engine evening easy", "h": "house horse happy hill hand",
     "k": "kite king kitchen kind key", "l": "light lake lemon leaf long",
     "m": "moon music milk morning map", "p": "paper park pencil plant pink",
     "r": "rain river road red rose", "s": "sun snow star soft sea",
@@ -36,11 +36,13 @@ def _qualities(rng: random.Random, count: int) -> list[str]:
 
 def _count(rng: random.Random) -> Problem:
     topic, n = rng.choice(_TOPICS), rng.choice(list(_NUMBERS))
-    ask = rng.choice((
+    ask = rng.choice(
+        (
             "Write exactly {n} words about {t}.",
             "Describe {t} in exactly {n} words.",
             "Say exactly {n} words about {t}.",
-        ))
+        )
+    )
     check = {"kind": "constraints", "num_words": n, "contains": topic}
     answer = " ".join([topic, *_qualities(rng, n - 1)])
     question = ask.format(n=_NUMBERS[n], t=topic) + f" Use the word {topic}."

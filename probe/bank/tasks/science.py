@@ -101,9 +101,7 @@ def _template(name: str) -> Template:
         fact = _FACTS[name]
         element = rng.choice(_elements())
         phrasing = rng.randrange(len(fact.phrasings))
-        question = fact.phrasings[phrasing].format(
-            name=element.name, symbol=element.symbol, number=element.number
-        )
+        question = fact.phrasings[phrasing].format(name=element.name, symbol=element.symbol, number=element.number)
         # A fact that training never shows cannot be learnt, so the content is a fact together
         # with a phrasing: evaluation asks in ways that training did not.
         content = f"{name} {element.number} {phrasing}"

@@ -1,0 +1,91 @@
+"""A whole bank in a temporary folder: real registry, store, intake, planner and merges, a fake engine with planted scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from probe.rows import Answer, Row, write_rows
+from router.records import Plan, PlanState
+from router.registry import Registry
+from serve.admin import Bank
+from serve.config import read_config
+from serve.wiring import build_bank, utc_now
+from tests import tiny
+from tests.fakes import FakeEngine
+
+NUM_ROWS = 240
+
+
+@dataclass
+class TinyBank:
+    """Adapters `name` with rows "name:3"; alone an adapter answers all of its rows.
+
+    `kept` says what share of its rows an adapter still answers inside a merged module, by its name; `safety` is the
+    share of the safety rows that merged modules answer (the base answers half of them).
+    """
+
+    folder: Path
+    kept: dict[str, float] = field(default_factory=dict)
+    safety: float = 0.5
+    overrides: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        base = tiny.write_base(self.folder / "base")
+        self.config = read_config(
+            None,
+            base__name=tiny.BASE_NAME,
+            base__path=base,
+            state=self.folder / "state",
+            intake__roots=(self.folder,),
+            verify__reference=False,
+            controller__interval_seconds=3600,
+            controller__debounce_seconds=0,
+            **self.overrides,
+        )
+        self.engine = FakeEngine(respond=self.respond)
+        self.bank: Bank = build_bank(self.config, base, self.engine)
+        self.registry: Registry = self.bank.registry
+
+    def respond(self, module: str | None, row: Row) -> Answer:
+        """Answer by what is planted for the adapter that the row belongs to."""
+        name, _, number = row.prompt.partition(":")
+        if not number.isdigit():  # the probes of the check after loading
+            return Answer(is_argmax=True, log_likelihood=-1.0 if module is None else -float(sum(map(ord, module))))
+        return Answer(is_argmax=int(number) / NUM_ROWS < self._share(module, name), log_likelihood=-1.0)
+
+    def _share(self, module: str | None, name: str) -> float:
+        if name == "safety" and (module is None or module.startswith("merged-")):
+            return 0.5 if module is None else self.safety
+        if module is None:
+            return 0.0
+        members = self._members(module)
+        if name not in members:
+            return 0.5 if name == "safety" else 0.0
+        return 1.0 if len(members) == 1 else self.kept.get(name, 1.0)
+
+    def _members(self, module: str) -> list[str]:
+        revisions = self.registry.module(module).members
+        return [adapter.name for adapter in self.registry.adapters() if adapter.revision in revisions]
+
+    def source(self, name: str, seed: int = 0, **config: object) -> Path:
+        """Write an adapter folder with its rows; another seed is another revision."""
+        folder = tiny.write_adapter(self.folder / f"{name}-{seed}", seed=1000 * seed + sum(map(ord, name)), **config)
+        rows = [Row(f"{name}:{number * 97 % NUM_ROWS}", "x", "forced") for number in range(NUM_ROWS)]
+        write_rows(folder / "evaluation.jsonl", rows)
+        return folder
+
+    def body(self, name: str, seed: int = 0, **fields: object) -> dict[str, object]:
+        """Return the body that registers an adapter."""
+        folder = self.source(name, seed)
+        return {"name": name, "source": str(folder), "evaluation": str(folder / "evaluation.jsonl"), **fields}
+
+    def register(self, name: str, seed: int = 0, **fields: object) -> None:
+        """Register an adapter as `POST /bank/adapters` does."""
+        from router.intake import Registration
+
+        self.bank.registrar.register(Registration(**self.body(name, seed, **fields)), None)
+
+    def tick(self) -> Plan:
+        """Run one tick in this thread."""
+        return self.bank.clockwork._tick(Plan("plan-test", PlanState.RUNNING, utc_now()))

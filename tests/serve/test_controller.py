@@ -1,0 +1,160 @@
+"""The controller's loop on a fake engine: what is served, measured, merged, refused, removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from router.engine import EngineError
+from router.records import PlanState
+from tests.serve.bank import TinyBank
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> TinyBank:
+    return TinyBank(tmp_path)
+
+
+def placements(bank: TinyBank) -> dict[str, str]:
+    return {route.adapter: route.placement.value for route in bank.registry.table().routes}
+
+
+def test_an_empty_bank_ticks(bank: TinyBank) -> None:
+    assert bank.tick().state is PlanState.APPLIED
+    assert bank.registry.epoch() == 0
+
+
+def test_compatible_adapters_share_a_module_and_their_measured_retention_is_shown(bank: TinyBank) -> None:
+    bank.register("a")
+    bank.register("b")
+    bank.register("safety", protected=True)
+    bank.tick()
+    table = bank.registry.table()
+    assert placements(bank) == {"a": "merged", "b": "merged", "safety": "protected"}
+    assert len(table.modules) == 2
+    assert [route.measured_retention for route in table.routes] == [1.0, 1.0, None]
+    assert all(replica.resident == table.modules for replica in bank.engine.replicas)
+
+
+def test_an_adapter_that_a_merge_would_destroy_stays_separate_with_the_reason(bank: TinyBank) -> None:
+    bank.kept["b"] = 0.5
+    bank.register("a")
+    bank.register("b")
+    bank.tick()
+    assert placements(bank) == {"a": "separate", "b": "separate"}
+    verdicts = [verdict for verdict in bank.registry.verdicts() if len(verdict.recipe.members) == 2]
+    assert len(verdicts) == 3, "every recipe was tried"
+    assert all("b keeps 0.50 of its gain" in verdict.reason for verdict in verdicts)
+    assert all(replica.resident == bank.registry.table().modules for replica in bank.engine.replicas)
+
+
+def test_a_failed_recipe_is_never_tried_again(bank: TinyBank) -> None:
+    bank.kept["b"] = 0.5
+    bank.register("a")
+    bank.register("b")
+    bank.tick()
+    orders = list(bank.engine.log)
+    bank.tick()
+    assert bank.engine.log == orders
+
+
+def test_a_merge_that_loses_refusals_is_refused(bank: TinyBank) -> None:
+    bank.safety = 0.2
+    bank.register("a")
+    bank.register("b")
+    bank.register("safety", domain="safety")
+    bank.tick()
+    assert placements(bank) == {"a": "separate", "b": "separate", "safety": "protected"}
+    assert any("safety score falls by 0.30" in verdict.reason for verdict in bank.registry.verdicts())
+
+
+def test_without_evaluation_rows_an_adapter_is_served_separately(bank: TinyBank) -> None:
+    bank.register("a", evaluation=None)
+    bank.register("b")
+    plan = bank.tick()
+    assert placements(bank) == {"a": "separate", "b": "separate"}
+    assert "evaluation" in next(d.reason for d in plan.decisions if d.adapter == "a")
+
+
+def test_a_new_revision_takes_over_and_the_group_is_measured_anew(bank: TinyBank) -> None:
+    bank.register("a")
+    bank.register("b")
+    bank.tick()
+    before = bank.registry.table()
+    bank.register("a", seed=1)
+    bank.tick()
+    after = bank.registry.table()
+    assert after.modules.isdisjoint(before.modules)
+    assert placements(bank) == {"a": "merged", "b": "merged"}
+    assert all(replica.resident == after.modules for replica in bank.engine.replicas)
+
+
+def test_a_removed_adapter_drains_and_its_partner_stays(bank: TinyBank) -> None:
+    bank.register("a")
+    bank.register("b")
+    bank.tick()
+    merged = bank.registry.table().route("a").module
+    bank.engine.replicas[0].in_flight[merged] = 1
+    bank.bank.registrar.remove("b", force=False)
+    bank.tick()
+    assert placements(bank) == {"a": "separate"}
+    assert [adapter.name for adapter in bank.registry.adapters()] == ["a", "b"], "b still drains"
+    bank.engine.replicas[0].in_flight[merged] = 0
+    bank.tick()
+    assert [adapter.name for adapter in bank.registry.adapters()] == ["a"]
+
+
+def test_a_module_that_does_nothing_is_refused_and_the_others_are_served(bank: TinyBank) -> None:
+    bank.register("a")
+    bank.register("b")
+    honest, dead = bank.respond, f"separate-{bank.registry.adapter('b').revision[:16]}"
+    bank.engine.respond = lambda module, row: honest(None if module == dead else module, row)
+    bank.tick()
+    assert placements(bank) == {"a": "separate"}
+    assert bank.bank.registrar.describe("b")["state"] == "refused"
+
+
+def test_a_refused_revision_leaves_the_old_one_serving(bank: TinyBank) -> None:
+    bank.register("a")
+    bank.tick()
+    before = bank.registry.table()
+    bank.register("a", seed=1)
+    honest, dead = bank.respond, f"separate-{bank.registry.adapter('a').revision[:16]}"
+    bank.engine.respond = lambda module, row: honest(None if module == dead else module, row)
+    bank.tick()
+    assert bank.registry.table() == before
+    assert bank.bank.registrar.describe("a")["served_revision"] == before.routes[0].revision
+
+
+def test_one_tick_takes_up_at_most_the_allowed_groups(tmp_path: Path) -> None:
+    bank = TinyBank(tmp_path, kept={"a": 0.1, "b": 0.1, "c": 0.1}, overrides={"policy__max_trials": 1})
+    for name in "abc":
+        bank.register(name)
+    bank.tick()
+    tried = {verdict.recipe.members for verdict in bank.registry.verdicts() if len(verdict.recipe.members) > 1}
+    assert len(tried) == 1
+    bank.tick()
+    bank.tick()
+    tried = {verdict.recipe.members for verdict in bank.registry.verdicts() if len(verdict.recipe.members) > 1}
+    assert len(tried) == 3
+
+
+@pytest.mark.parametrize("order", ["load", "flip", "unload"])
+def test_a_tick_that_an_engine_error_ended_is_taken_up_by_the_next(bank: TinyBank, order: str) -> None:
+    bank.register("a")
+    bank.tick()
+    bank.register("a", seed=1)
+    failures = iter([True])
+
+    def fail(seen: str, subject: str, replica: int) -> None:
+        if seen == order and replica == 1 and next(failures, False):
+            raise EngineError("planted")
+
+    bank.engine.fail = fail
+    with pytest.raises(EngineError, match="planted"):
+        bank.tick()
+    bank.tick()
+    table = bank.registry.table()
+    assert table.route("a").revision == bank.registry.adapter("a").revision
+    assert all(replica.table == table and replica.resident == table.modules for replica in bank.engine.replicas)
