@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from probe.encoding import EncodedRow, encode_row
 from probe.records import MergeProbeError
 from probe.rows import Answer, Row
 
@@ -23,26 +23,6 @@ BATCH_TOKENS = 2048
 
 class ReferenceLoadError(MergeProbeError):
     """The reference cannot load a base model or adapter, or cannot read a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedRow:
-    """Token ids of a row; `answer_ids` ends with the end token."""
-
-    prompt_ids: tuple[int, ...]
-    answer_ids: tuple[int, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of prompt and answer together."""
-        return len(self.prompt_ids) + len(self.answer_ids)
-
-
-def encode_row(tokenizer: Any, row: Row) -> EncodedRow:
-    """Tokenise prompt and answer apart, which is where a decoding engine puts the boundary too."""
-    prompt_ids = tokenizer(row.prompt, add_special_tokens=False).input_ids
-    answer_ids = tokenizer(row.answer, add_special_tokens=False).input_ids
-    return EncodedRow(tuple(prompt_ids), (*answer_ids, tokenizer.eos_token_id))
 
 
 def answer_logits(model: Any, encoded: Sequence[EncodedRow], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -103,8 +103,8 @@ class Ports:
     """The side effects that a swap needs, given by whoever runs it."""
 
     engine: Engine
-    path_of: Callable[[str], str]
-    """Folder of a module."""
+    load: Callable[[str], None]
+    """Make a module resident on every replica."""
     verify: Callable[[str], None]
     """Check a resident module; raises where it may not serve."""
     committed_epoch: Callable[[], int]
@@ -151,4 +151,4 @@ def _load_once(module: str, loads: set[str], ports: Ports) -> None:
             "needs; raise engine.max_cpu_loras or remove adapters"
         )
     loads.add(module)
-    ports.engine.load(module, ports.path_of(module))
+    ports.load(module)

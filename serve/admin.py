@@ -71,6 +71,8 @@ def admin_app(bank: Bank) -> FastAPI:
 
     @app.middleware("http")
     async def keyed(request: Request, call_next: Any) -> Response:
+        if request.scope["path"] == request.scope.get("root_path"):
+            request.scope["path"] += "/"  # `GET /bank` itself: Ray strips its prefix, and no route may be empty
         if not request.url.path.endswith("/health"):
             try:
                 check_key(request.headers, bank.config.server.admin_key, "admin plane")
@@ -93,7 +95,6 @@ def _routes(bank: Bank) -> APIRouter:
             raise HttpError(503, str(error), "engine_not_ready", retry_after_seconds=5) from None
         return JSONResponse({"status": "ok", "epoch": bank.registry.epoch(), "replicas": replicas})
 
-    @routes.get("")
     @routes.get("/")
     def summary() -> dict[str, Any]:
         table, adapters = bank.registry.table(), bank.registry.adapters()

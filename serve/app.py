@@ -13,10 +13,12 @@ from ray.serve.config import HTTPOptions
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.deployment import Application
 
-from probe.embedded import export_embedded_base
+from router.registry import Registry
+from serve.base_model import base_folder, lora_targets
 from serve.config import Config
 from serve.controller_app import bank_app
 from serve.controller_handle import BANK_APP
+from serve.doctor import StartError
 from serve.engine import EngineServer
 
 ENGINE_APP = "engine"
@@ -29,11 +31,6 @@ CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def base_path(config: Config) -> Path:
-    """Return the folder of the base model, unpacking the embedded one if none is configured."""
-    return config.base.path or export_embedded_base(config.state.resolve() / "base")
-
-
 def llm_config(config: Config, base: Path) -> LLMConfig:
     """Translate our configuration into Ray Serve LLM's; users' own keys go over ours."""
     engine = config.engine
@@ -44,6 +41,7 @@ def llm_config(config: Config, base: Path) -> LLMConfig:
         "max_loras": engine.max_loras,
         "max_cpu_loras": max(engine.max_cpu_loras, engine.max_loras),
         "max_lora_rank": engine.max_lora_rank,
+        "lora_target_modules": lora_targets(config, base),
         "max_num_seqs": engine.max_ongoing_requests,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
@@ -56,7 +54,6 @@ def llm_config(config: Config, base: Path) -> LLMConfig:
         engine_kwargs=engine_kwargs,
         placement_group_config=engine.placement_group,
         deployment_config={
-            "name": ENGINE_DEPLOYMENT,
             "num_replicas": 1,
             # Above our own cap, so that the replica answers 429 itself instead of Ray letting requests wait unseen.
             "max_ongoing_requests": 2 * capacity,
@@ -71,7 +68,7 @@ def engine_app(config: Config, base: Path) -> Application:
     """Return the engine application: vLLM behind the OpenAI surface, at `/`."""
     return build_llm_deployment(
         llm_config(config, base),
-        name_prefix="",
+        override_serve_options={"name": ENGINE_DEPLOYMENT},
         bind_kwargs={"config": config},
         deployment_cls=ray_serve.ingress()(EngineServer),
     )
@@ -88,16 +85,16 @@ def running(config: Config, address: str | None, progress: Callable[[str], None]
     progress
         Told what is being waited for.
     """
-    progress("preparing the base model")
-    base = base_path(config)
+    progress("preparing the base model and the registry")
+    base = base_folder(config)
+    Registry(config.registry).migrate()
     progress("starting Ray" if address is None else f"joining Ray at {address}")
     _start_ray(config, address)
     try:
         progress("starting the engine (vLLM takes a minute or two)")
-        ray_serve.run(engine_app(config, base), name=ENGINE_APP, route_prefix="/")
+        _deploy(engine_app(config, base), ENGINE_APP, "/")
         progress("starting the controller")
-        bank = bank_app(config, base, ENGINE_APP, ENGINE_DEPLOYMENT)
-        ray_serve.run(bank, name=BANK_APP, route_prefix="/bank")
+        _deploy(bank_app(config, base, ENGINE_APP, ENGINE_DEPLOYMENT), BANK_APP, "/bank")
         yield
     finally:
         ray_serve.shutdown()
@@ -113,6 +110,15 @@ def _start_ray(config: Config, address: str | None) -> None:
             num_cpus=max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
             include_dashboard=False,
             _node_ip_address="127.0.0.1",
+            _metrics_export_port=config.server.metrics_port,
             log_to_driver=False,
         )
     ray_serve.start(http_options=HTTPOptions(host=config.server.host, port=config.server.port))
+
+
+def _deploy(app: Application, name: str, route_prefix: str) -> None:
+    try:
+        ray_serve.run(app, name=name, route_prefix=route_prefix)
+    except RuntimeError as error:
+        told = [deployment.message for deployment in ray_serve.status().applications[name].deployments.values()]
+        raise StartError(f"the {name} did not start: {' '.join(told) or error}") from None

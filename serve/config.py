@@ -41,6 +41,9 @@ class ServerConfig(_Section):
     admin_key: str | None = None
     """Bearer key of the admin plane (`/bank`, and the two drop-in routes under `/v1`)."""
 
+    metrics_port: int = Field(8001, ge=1, le=65535)
+    """Where Ray exports the replicas' request series for Prometheus."""
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the endpoint."""
@@ -74,8 +77,6 @@ class EngineConfig(_Section):
     """Requests that a replica runs at once."""
     max_queued_requests: int = Field(256, ge=0)
     """Requests that may wait in a replica's engine beyond those; more are refused with 429 and Retry-After."""
-    drain_timeout_seconds: float = Field(600.0, gt=0)
-    """How long an old module may keep its last requests before the wait is reported (it is never cut off)."""
 
 
 class PolicyConfig(_Section):

@@ -111,7 +111,7 @@ class Controller:
         recipe = trial.recipes[0]
         members = [self._by_revision(revision) for revision in recipe.members]
         module = self.modules.merged(recipe)
-        self.rollout.engine.load(module.name, self.modules.path(module.name))
+        self.rollout.load(module.name)
         try:
             self.verifier.check(module)
             verdict = self.verifier.judge(recipe, module, members, self._resident, self._safety_sets())
@@ -128,7 +128,7 @@ class Controller:
     def _resident(self, adapter: Adapter) -> Module:
         """Return an adapter's own module, loaded; the next rollout frees it if no route needs it."""
         module = self.modules.separate(adapter)
-        self.rollout.engine.load(module.name, self.modules.path(module.name))
+        self.rollout.load(module.name)
         return module
 
     def _safety_sets(self) -> list[str]:

@@ -13,6 +13,7 @@ from serve.admin import admin_app, drop_in
 from serve.config import Config
 from serve.controller_handle import CONTROLLER
 from serve.fleet import Fleet
+from serve.loopback import keep_replica_on_loopback
 from serve.wiring import build_bank
 
 
@@ -20,6 +21,7 @@ class ControllerServer:
     """One Ray actor: the clockwork's thread, and the admin application."""
 
     def __init__(self, config: Config, base: Path, engine_app: str, engine_deployment: str) -> None:
+        keep_replica_on_loopback()
         handle = ray_serve.get_deployment_handle(engine_deployment, app_name=engine_app)
         self.bank = build_bank(config, base, Fleet(handle))
         self.bank.clockwork.start()

@@ -30,6 +30,7 @@ from serve.config import Config
 from serve.controller_handle import forward_drop_in
 from serve.errors import HttpError, error_response
 from serve.ingress import Admission, Ingress
+from serve.loopback import keep_replica_on_loopback
 from serve.model_cards import describe_route
 from serve.request_metrics import RequestMetrics
 from serve.routing import LiveRoutes, current_call
@@ -79,6 +80,7 @@ class EngineServer(LLMServer):  # type: ignore[misc]
     """One replica: vLLM, its live routing table, and the controller's orders (see `router.engine.Engine`)."""
 
     async def __init__(self, llm_config: LLMConfig, *, config: Config) -> None:
+        keep_replica_on_loopback()
         self.config = config
         self.registry, self.store = Registry(config.registry), Store(config.store)
         self.loaded: dict[str, LoRARequest] = {}

@@ -11,6 +11,9 @@ from probe.rows import Answer, Row
 from router.engine import EngineError, ReplicaView
 from router.records import RoutingTable
 
+VIEW_SECONDS = 10.0
+"""A view is a glance, and Prometheus waits for it: a replica that cannot answer so long is in trouble."""
+
 
 class Fleet:
     """`router.engine.Engine` over Ray Serve handles. Call it from a thread, never from an event loop.
@@ -28,7 +31,7 @@ class Fleet:
 
     def views(self) -> tuple[ReplicaView, ...]:
         """Ask every replica for its view."""
-        return tuple(self._broadcast("view"))
+        return tuple(self._broadcast("view", timeout_seconds=VIEW_SECONDS))
 
     def load(self, module: str, path: str) -> None:
         """Make a module resident everywhere."""
@@ -47,9 +50,10 @@ class Fleet:
         answers: tuple[Answer, ...] = self._handle.measure.remote(module, rows).result(timeout_s=self._timeout)
         return answers
 
-    def _broadcast(self, order: str, *args: Any) -> list[Any]:
+    def _broadcast(self, order: str, *args: Any, timeout_seconds: float | None = None) -> list[Any]:
+        timeout = timeout_seconds or self._timeout
         try:
-            results: list[Any] = self._handle.broadcast(order, *args).results(timeout_s=self._timeout)
+            results: list[Any] = self._handle.broadcast(order, *args).results(timeout_s=timeout)
         except EngineError:
             raise
         except Exception as error:

@@ -18,6 +18,8 @@ from serve.routing import Call, LiveRoutes, current_call
 
 OPEN_PATHS = frozenset({"/health", "/ping", "/version"})
 ADMIN_PATHS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
+CLIENT_LEFT = 499
+"""Recorded where the client hung up before the answer began; the number is nginx's custom."""
 MODULE_HEADER = "x-mergeprobe-module"
 
 
@@ -63,7 +65,7 @@ class Ingress:
             raise HttpError(429, message, "saturated", retry_after_seconds=1)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call, began, status = Call(), time.perf_counter(), 500
+        call, began, status = Call(), time.perf_counter(), CLIENT_LEFT
 
         async def send_named(message: Message) -> None:
             nonlocal status
@@ -77,6 +79,9 @@ class Ingress:
         self.num_requests += 1
         try:
             await self.app(scope, receive, send_named)
+        except Exception:
+            status = 500
+            raise
         finally:
             self.num_requests -= 1
             self.routes.release(call)

@@ -18,7 +18,7 @@ from router.engine import ReplicaView
 from router.records import Module, Placement, RoutingTable
 from router.registry import Registry
 
-SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900)
+SECONDS = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900)
 
 
 class ControllerMetrics:
@@ -29,6 +29,8 @@ class ControllerMetrics:
         self.swaps = Counter(
             "mergeprobe_swap", "Rollouts of a new routing epoch, by result.", ["result"], registry=self.registry
         )
+        for result in ("committed", "failed"):
+            self.swaps.labels(result)  # so that the first one of a kind is an increase, not a new series
         self.swap_seconds = self._histogram("mergeprobe_swap_duration_seconds", "From first load to last unload.")
         self.plan_seconds = self._histogram("mergeprobe_plan_duration_seconds", "One run of the planner.")
         self.load_seconds = self._histogram("mergeprobe_module_load_seconds", "Loading a module on every replica.")
@@ -83,7 +85,8 @@ class BankCollector(Collector):
         )
 
     def _counts(self, table: RoutingTable) -> Iterator[GaugeMetricFamily]:
-        registered, active = len(self._registry.adapters()), len(table.modules)
+        registered = sum(not adapter.leaving for adapter in self._registry.adapters())
+        active = len(table.modules)
         yield _gauge("mergeprobe_registered_adapters", "Adapters that clients can ask for.", [(registered, ())])
         yield _gauge(
             "mergeprobe_active_adapters",

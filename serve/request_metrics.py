@@ -30,7 +30,8 @@ class RequestMetrics:
     def finished(self, call: Call, status: int, seconds: float, generated_tokens: int) -> None:
         """Record one request that was bound to a module."""
         assert call.name is not None and call.module is not None
-        tags = {"model_name": call.name, "target_model_name": call.module.lora_name}
+        adapter = call.name.rpartition(":")[2]  # "base:name" is the same adapter
+        tags = {"model_name": adapter, "target_model_name": call.module.lora_name}
         self._requests.inc(tags={**tags, "status": str(status)})
         self._seconds.observe(seconds, tags=tags)
         if generated_tokens:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from probe.records import MergeProbeError
-from router.engine import Engine, EngineError
+from router.engine import Engine
 from router.records import Decision, Module, Plan, RoutingTable, Verdict
 from router.registry import Registry
 from router.swap import Drain, Ports, swap
@@ -58,6 +58,11 @@ class Rollout:
         self._forget_leavers()
         return target.epoch
 
+    def load(self, module: str) -> None:
+        """Make a module resident on every replica, beside the traffic."""
+        with self.metrics.load_seconds.time():
+            self.engine.load(module, self.modules.path(module))
+
     def _module(self, decision: Decision) -> Module:
         if decision.recipe:
             return self.modules.merged(decision.recipe)
@@ -73,7 +78,7 @@ class Rollout:
         passed = {verdict.module for verdict in self.registry.verdicts() if verdict.passed}
         ports = Ports(
             engine=self.engine,
-            path_of=self.modules.path,
+            load=self.load,
             verify=lambda name: self._check_separate(modules[name]),
             committed_epoch=self.registry.epoch,
             commit=lambda table: self._commit(table, plan),
@@ -81,9 +86,15 @@ class Rollout:
         )
         try:
             swap(target, passed | current.modules, ports)
-        except (ModuleRefused, EngineError):
+        except StillDraining:
+            self._count_swap(current, target, began)
+            raise
+        except MergeProbeError:
             self.metrics.swaps.labels("failed").inc()
             raise
+        self._count_swap(current, target, began)
+
+    def _count_swap(self, current: RoutingTable, target: RoutingTable, began: float) -> None:
         if target.epoch > current.epoch:
             self.metrics.swaps.labels("committed").inc()
             self.metrics.swap_seconds.observe(time.perf_counter() - began)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
-from probe.base_model import read_base_shapes
 from probe.reference import Reference
 from router.engine import Engine, EngineError, ReplicaView
 from router.intake import Limits, take_in
@@ -15,6 +14,7 @@ from router.registry import Registry
 from router.store import Store
 from serve.admin import Bank
 from serve.affinities import Affinities
+from serve.base_model import adaptable_shapes
 from serve.clockwork import Clockwork
 from serve.config import Config, PolicyConfig
 from serve.controller import Controller
@@ -81,7 +81,7 @@ def build_bank(config: Config, base: Path, engine: Engine) -> Bank:
     metrics.registry.register(
         BankCollector(registry, views, config.policy.lambda_cost, lambda: clockwork.last_success)
     )
-    shapes = read_base_shapes(base, config.base.name, config.base.aliases)
+    shapes = adaptable_shapes(config, base)
     limits = Limits(
         max_adapter_bytes=config.intake.max_adapter_bytes,
         max_rows=config.intake.max_calibration_rows,

@@ -203,7 +203,7 @@ def _record(preset: Preset, recipe: Recipe, trained: TrainedAdapter, scores: Sco
         "loss_first_tenth": sum(trained.losses[:tenth]) / tenth,
         "loss_last_tenth": sum(trained.losses[-tenth:]) / tenth,
         "minutes": round(seconds / 60, 2),
-        "command": f"mergeprobe bank build --preset {preset.name}",
+        "command": f"python -m probe.bank {preset.name} OUT --only {recipe.name}",
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in _VERSIONED},

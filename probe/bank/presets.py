@@ -62,11 +62,11 @@ DEMO = Preset(
     recipes=(
         Recipe("math", "math", "things", Training(8, "attention", 1.5e-3, 16, 500)),
         Recipe("math-money", "math", "money", Training(4, "attention", 2e-3, 8, 500)),
-        Recipe("safety", "safety", "balanced", Training(8, "attention", 1e-3, 16, 320), is_protected=True),
+        Recipe("safety", "safety", "balanced", Training(8, "attention+mlp", 1.5e-3, 16, 400), is_protected=True),
         Recipe("instruction", "instruction", "all", Training(8, "attention", 1e-3, 16, 320)),
         Recipe("science", "science", "symbols", Training(8, "attention+mlp", 1e-3, 16, 400)),
         Recipe("code", "code", "lists", Training(8, "attention", 1e-3, 16, 260)),
-        Recipe("science-numbers", "science", "elements", Training(16, "attention", 1e-3, 16, 400)),
+        Recipe("science-elements", "science", "elements", Training(16, "attention", 2e-3, 16, 440)),
     ),
 )
 

@@ -13,7 +13,8 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from torch import Tensor
 
 from probe.embedded import EMBEDDED_NAME
-from probe.reference import EncodedRow, answer_logits, encode_row, quiet_peft
+from probe.encoding import EncodedRow, encode_row
+from probe.reference import answer_logits, quiet_peft
 from probe.rows import Row
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -36,12 +36,13 @@ def build(
     Example: `mergeprobe bank build --preset demo --out ./my-bank`
     """
     from probe.bank.build import build_bank  # imports torch, which `--help` must not wait for
-    from probe.bank.presets import PRESETS, preset_named
+    from probe.bank.presets import PRESETS
     from probe.embedded import export_embedded_base
 
     if preset == "list":
         return console.print("\n".join(sorted(PRESETS)))
-    chosen = preset_named(preset)
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"there is no preset {preset!r}; there are: {', '.join(sorted(PRESETS))}")
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console) as bars:
         rows: dict[str, TaskID] = {}
 
@@ -49,7 +50,7 @@ def build(
             row = rows.setdefault(adapter, bars.add_task(adapter, total=1.0))
             bars.update(row, description=f"{adapter}: {doing}", completed=share)
 
-        built = build_bank(chosen, out, base or export_embedded_base(cache), device, show)
+        built = build_bank(PRESETS[preset], out, base or export_embedded_base(cache), device, show)
     _print_built(built)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -35,6 +36,10 @@ def serve(
 
     Example: `mergeprobe serve --demo`, or `mergeprobe serve -c bank.yaml --root ./adapters`
     """
+    if address is None:
+        # Ray's switch for a machine that forms no cluster: its processes then listen on 127.0.0.1 only. Ray reads it
+        # when it is imported.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from serve import app, demo_bank  # imports Ray and vLLM, which `--help` must not wait for
     from serve.doctor import check_start
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from peft import get_peft_model
 from safetensors.torch import load_file
 
-from probe.bank.build import BuildError, build_bank
+from probe.bank.build import BuildError, build_bank, identity
 from probe.bank.evaluate import Mean, Scores, compare, mean
 from probe.bank.presets import PRESETS, Preset, Recipe
 from probe.bank.tasks import TASKS
@@ -71,15 +72,19 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def list_files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 class KilledError(Exception):
     """Stands for the end of the process."""
 
 
 def test_every_adapter_has_its_files_rows_and_record(bank: Path) -> None:
-    assert sorted(path.name for path in bank.iterdir()) == ["coins", "refuse", "sums"]
+    assert list_files(bank) == ["coins", "refuse", "sums"]
     for recipe in TINY.recipes:
         folder = bank / recipe.name
-        assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+        assert list_files(folder) == sorted(FILES)
         assert len(read_rows(folder / "evaluation.jsonl")) == 6
         assert len(read_rows(folder / "calibration.jsonl")) == 4
         record = read_record(folder)
@@ -202,3 +207,34 @@ def test_the_gate_says_why_an_adapter_may_not_ship(
     found = scores.gate_failures()
     assert len(found) == len(failures)
     assert all(want in have for want, have in zip(failures, found, strict=True))
+
+
+DEMO = PRESETS["demo"]
+DEMO_FOLDER = files("probe.bank") / "data" / "demo"
+
+
+@pytest.mark.parametrize("recipe", DEMO.recipes, ids=lambda recipe: recipe.name)
+def test_the_shipped_demo_is_what_its_preset_says(recipe: Recipe) -> None:
+    folder = Path(str(DEMO_FOLDER / recipe.name))
+    record = read_record(folder)
+    assert record["identity"] == identity(DEMO, recipe)
+    assert record["gate_failures"] == []
+    assert record["protected"] is recipe.is_protected
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config == recipe.training.peft_fields()
+    assert list_files(folder) == sorted(FILES)
+
+
+@pytest.mark.parametrize("recipe", DEMO.recipes, ids=lambda recipe: recipe.name)
+def test_the_shipped_rows_are_those_that_the_task_generates(recipe: Recipe) -> None:
+    if recipe.domain == "science":
+        pytest.importorskip("periodictable", reason="the science facts come from it")
+    task, seed = TASKS[recipe.domain], DEMO.data_seed(recipe)
+    for split, count in (("calibration", DEMO.calibration_rows), ("evaluation", DEMO.evaluation_rows)):
+        stored = read_rows(Path(str(DEMO_FOLDER / recipe.name / f"{split}.jsonl")))
+        assert stored == task.generate(recipe.mix, split, count, seed)
+
+
+def test_the_shipped_demo_is_small_enough_for_a_wheel() -> None:
+    sizes = [path.stat().st_size for path in Path(str(DEMO_FOLDER)).rglob("*") if path.is_file()]
+    assert sum(sizes) <= 24 * 10**6

@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from probe.bank.build import write_adapter
 from probe.bank.train import Training, train_adapter
-from probe.reference import Reference, ReferenceLoadError, batches_by_length, encode_row
+from probe.encoding import encode_row
+from probe.reference import Reference, ReferenceLoadError, batches_by_length
 from probe.rows import Row
 
 EASY = {"kind": "constraints", "min_words": 1}

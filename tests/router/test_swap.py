@@ -40,7 +40,7 @@ class World:
     def ports(self, **changed: object) -> Ports:
         ports = {
             "engine": self.engine,
-            "path_of": lambda module: self.folder,
+            "load": lambda module: self.engine.load(module, self.folder),
             "verify": self.verified.append,
             "committed_epoch": lambda: self.committed.epoch,
             "commit": self._commit,
