@@ -42,7 +42,7 @@ class Settings:
     max_group_size: int = 5
     max_trials: int = 2
     output_ranks: tuple[int, ...] = (8, 16)
-    recipes: tuple[tuple[str, str], ...] = (("ta", "mean_source"), ("ta", "none"), ("mean", "none"))
+    recipes: tuple[tuple[str, str], ...] = (("mean", "none"), ("ta", "mean_source"), ("ta", "none"))
     hysteresis: float = 0.05
 
 

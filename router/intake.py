@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Literal
 from probe.adapter_io import AdapterError, read_adapter, revision_of
 from probe.base_model import BaseShapes
 from probe.records import MergeProbeError
-from probe.rows import RowError, read_rows
+from probe.rows import Answer, Row, RowError, read_rows
+from probe.scoring import ScoringError, grade_all
 from router.records import BASE, Adapter
 from router.sources import ForbiddenSource, PickledWeights, SourceError, SourceTooLarge, fetch, fetch_file
 from router.store import Store
@@ -161,10 +162,19 @@ class _RowIntake:
             num_rows = _num_rows(staged)
             if num_rows > max_rows:
                 raise IntakeError(f"{source} has {num_rows} rows, at most {max_rows} are allowed.", field, "too_large")
-            read_rows(staged)
+            _check_grading(read_rows(staged))
         if num_rows < min_rows:
             raise IntakeError(f"{source} has {num_rows} rows, expected {min_rows} or more.", field, "malformed")
         return staged
+
+
+def _check_grading(rows: Sequence[Row]) -> None:
+    """Grade some answer, so that a check which cannot be carried out is refused now and not found by the controller."""
+    generated = [row for row in rows if row.scorer == "generated"]
+    try:
+        grade_all(generated, [Answer(text="x")] * len(generated))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ScoringError(f"the argument of a check is of the wrong kind: {error}") from error
 
 
 def _num_rows(path: Path) -> int:
@@ -187,7 +197,7 @@ def _refusals(field: str, source: str, staged: Path) -> Iterator[None]:
         raise IntakeError(str(error), field, "malformed") from error
     except AdapterError as error:
         raise IntakeError(str(error).replace(str(staged), source), error.field, "incompatible") from error
-    except RowError as error:
+    except (RowError, ScoringError) as error:
         raise IntakeError(str(error).replace(str(staged), source), field, "malformed") from error
     except RecursionError as error:
         raise IntakeError(f"{source} nests brackets too deeply; expected plain rows.", field, "malformed") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -25,6 +24,9 @@ from serve.keys import check_key
 from serve.registrar import Registrar
 
 PLAN = TypeAdapter(Plan)
+Limit = Annotated[int, Query(ge=1, le=1000)]
+DROP_IN_FIELDS = {"name": "lora_name", "source": "lora_path"}
+"""Field of a registration -> what vLLM's bodies call it."""
 
 
 class RegisterBody(BaseModel):
@@ -45,6 +47,19 @@ class ReplanBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     apply: bool = True
+
+
+class UnloadBody(BaseModel):
+    """Body of `POST /v1/unload_lora_adapter`; vLLM's further fields mean nothing here."""
+
+    model_config = ConfigDict(strict=True)
+    lora_name: str
+
+
+class LoadBody(UnloadBody):
+    """Body of `POST /v1/load_lora_adapter`."""
+
+    lora_path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +83,13 @@ def admin_app(bank: Bank) -> FastAPI:
     app.add_exception_handler(MergeProbeError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_malformed)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_bug)
 
     @app.middleware("http")
     async def keyed(request: Request, call_next: Any) -> Response:
         if request.scope["path"] == request.scope.get("root_path"):
             request.scope["path"] += "/"  # `GET /bank` itself: Ray strips its prefix, and no route may be empty
-        if not request.url.path.endswith("/health"):
+        if request.scope["path"].removeprefix(request.scope.get("root_path", "")) != "/health":
             try:
                 check_key(request.headers, bank.config.server.admin_key, "admin plane")
             except HttpError as error:
@@ -139,7 +155,7 @@ def _routes(bank: Bank) -> APIRouter:
         return _plan(preview)
 
     @routes.get("/plans")
-    def list_plans(limit: int = 20) -> dict[str, Any]:
+    def list_plans(limit: Limit = 20) -> dict[str, Any]:
         return {"plans": [_plan(plan) for plan in bank.registry.plans(limit)]}
 
     @routes.get("/plans/{plan_id}")
@@ -147,7 +163,7 @@ def _routes(bank: Bank) -> APIRouter:
         return _plan(bank.registry.plan(plan_id))
 
     @routes.get("/events")
-    def list_events(limit: int = 100) -> JSONResponse:
+    def list_events(limit: Limit = 100) -> JSONResponse:
         events = TypeAdapter(list[Any]).dump_python(list(bank.registry.events(limit)), mode="json")
         return JSONResponse({"events": events})
 
@@ -161,22 +177,29 @@ def _routes(bank: Bank) -> APIRouter:
 def drop_in(bank: Bank, verb: str, body: bytes) -> tuple[int, str | dict[str, object]]:
     """Carry out vLLM's `load_lora_adapter` or `unload_lora_adapter`; the answers are vLLM's too."""
     try:
-        asked = json.loads(body)
-        name = asked["lora_name"]
         if verb == "unload_lora_adapter":
-            bank.registrar.remove(name, force=False)
-            bank.clockwork.poke()
-            bank.registrar.wait_until_gone(name)
-            return 200, f"Success: LoRA adapter '{name}' removed successfully."
-        adapter, _ = bank.registrar.register(Registration(name=name, source=asked["lora_path"]), None)
-        bank.clockwork.poke()
-        bank.registrar.wait_until_served(adapter)
-        return 200, f"Success: LoRA adapter '{name}' added successfully."
-    except (ValueError, KeyError, TypeError) as error:
-        wrong = HttpError(400, f"{verb} needs a JSON body with lora_name and lora_path: {error!r}", "malformed")
+            return 200, _unload(bank, UnloadBody.model_validate_json(body))
+        return 200, _load(bank, LoadBody.model_validate_json(body))
+    except ValidationError as error:
+        wrong = HttpError(400, f"{verb}: {_first_problem(error.errors()[0])}", "malformed")
     except MergeProbeError as error:
         wrong = to_http(error)
+        wrong.param = DROP_IN_FIELDS.get(wrong.param or "", wrong.param)
     return wrong.status, wrong.envelope()
+
+
+def _load(bank: Bank, asked: LoadBody) -> str:
+    adapter, _ = bank.registrar.register(Registration(name=asked.lora_name, source=asked.lora_path), None)
+    bank.clockwork.poke()
+    bank.registrar.wait_until_served(adapter)
+    return f"Success: LoRA adapter '{asked.lora_name}' added successfully."
+
+
+def _unload(bank: Bank, asked: UnloadBody) -> str:
+    bank.registrar.remove(asked.lora_name, force=False)
+    bank.clockwork.poke()
+    bank.registrar.wait_until_gone(asked.lora_name)
+    return f"Success: LoRA adapter '{asked.lora_name}' removed successfully."
 
 
 def _plan(plan: Plan) -> dict[str, Any]:
@@ -184,18 +207,33 @@ def _plan(plan: Plan) -> dict[str, Any]:
     return dumped
 
 
-async def _answer_error(request: Request, error: Exception) -> Response:
+async def _answer_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, MergeProbeError)
     return error_response(to_http(error))
 
 
-async def _answer_malformed(request: Request, error: Exception) -> Response:
+async def _answer_malformed(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return error_response(HttpError(400, f"{where or 'body'}: {first['msg']}", "malformed", where or None))
+    return error_response(HttpError(400, _first_problem(first), "malformed", _field(first) or None))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return error_response(HttpError(error.status_code, f"{request.url.path}: {error.detail}", "http_error"))
+
+
+async def _answer_bug(_: Request, error: Exception) -> Response:
+    message = f"the controller failed ({type(error).__name__}); its log says where"
+    return error_response(HttpError(500, message, "internal_error"))
+
+
+def _first_problem(problem: Mapping[str, Any]) -> str:
+    return f"{_field(problem) or 'body'}: {problem['msg']}"
+
+
+def _field(problem: Mapping[str, Any]) -> str:
+    """Return the field that pydantic complains about, "" where it is the body as a whole."""
+    if problem["type"] == "json_invalid":  # FastAPI puts the offset of the bad character where a field would be
+        return ""
+    return ".".join(str(part) for part in problem["loc"] if part not in ("body", "query", "path"))

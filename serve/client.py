@@ -41,6 +41,10 @@ class BankClient:
         """Return the JSON of a GET."""
         return self._send("GET", path)
 
+    def text(self, path: str) -> str:
+        """Return the text of a GET."""
+        return self._answer("GET", path).text
+
     def post(self, path: str, body: Any) -> Any:
         """Return the JSON of a POST."""
         return self._send("POST", path, json=body)
@@ -74,6 +78,9 @@ class BankClient:
             time.sleep(POLL_SECONDS)
 
     def _send(self, method: str, path: str, **options: Any) -> Any:
+        return self._answer(method, path, **options).json()
+
+    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **options)
         except httpx.TransportError as error:
@@ -81,7 +88,7 @@ class BankClient:
             raise BankError(f"no bank answers at {where} ({error}); start one with: mergeprobe serve") from None
         if answer.is_error:
             raise BankError(_message(answer), answer.status_code)
-        return answer.json()
+        return answer
 
 
 def _message(answer: httpx.Response) -> str:

@@ -11,12 +11,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from router.records import Plan, PlanState
-from router.registry import Registry
+from router.registry import Registry, UnknownPlan
 
 log = logging.getLogger("ray.serve")
 
 RETRY_SECONDS = 5.0
 """Pause after a failed tick: its cause (a replica restarting, say) often passes, and the timer may be long."""
+
+
+UNFINISHED = (PlanState.PENDING, PlanState.RUNNING)
 
 
 class Clockwork:
@@ -49,7 +52,9 @@ class Clockwork:
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
 
     def start(self) -> None:
-        """Start ticking."""
+        """Start ticking; plans that a crash left unfinished are carried out first."""
+        left = [plan.id for plan in reversed(self._registry.plans()) if plan.state in UNFINISHED]
+        self._asked = left + self._asked
         self._thread.start()
 
     def stop(self) -> None:
@@ -65,7 +70,7 @@ class Clockwork:
             self._changed.notify_all()
 
     def ask(self) -> Plan:
-        """A person asks for a plan: record it as pending, and carry it out in the next tick."""
+        """Record a plan that a person asks for as pending; the next tick, which starts at once, carries it out."""
         plan = self.new_plan(PlanState.PENDING)
         self._registry.put_plan(plan)
         with self._changed:
@@ -80,10 +85,19 @@ class Clockwork:
     def _run(self) -> None:
         while self._wait():
             asked, self._asked = self._asked, []
-            plans = [self._registry.plan(plan_id) for plan_id in asked] or [self.new_plan(PlanState.RUNNING)]
-            done = self._carry_out(plans[0], keep=bool(asked))
-            for other in plans[1:]:  # asked for before the tick began, so the same tick answers them
-                self._registry.put_plan(replace(done, id=other.id, created_at=other.created_at))
+            try:
+                self._answer(asked)
+            except Exception:  # of the registry itself: this thread must outlive it, and owes those plans still
+                log.exception("the registry does not take plans; trying again in %.0f s", RETRY_SECONDS)
+                with self._changed:
+                    self._asked[:0] = asked
+                    self._changed.wait_for(lambda: self._stopping, RETRY_SECONDS)
+
+    def _answer(self, asked: list[str]) -> None:
+        plans = [self._registry.plan(plan_id) for plan_id in asked] or [self.new_plan(PlanState.RUNNING)]
+        done = self._carry_out(plans[0], keep=bool(asked))
+        for other in plans[1:]:  # asked for before the tick began, so the same tick answers them
+            self._registry.put_plan(replace(done, id=other.id, created_at=other.created_at))
 
     def _wait(self) -> bool:
         with self._changed:
@@ -100,15 +114,26 @@ class Clockwork:
             self.last_success = self._clock()
         except Exception as error:
             log.exception("tick failed")
-            done = replace(plan, state=PlanState.FAILED, finished_at=self._clock(), message=str(error))
-            self._due = time.monotonic() + min(self._interval, RETRY_SECONDS)
+            reached = self._as_committed(plan)
+            done = replace(reached, state=PlanState.FAILED, finished_at=self._clock(), message=str(error))
+            with self._changed:
+                self._due = min(self._due, time.monotonic() + RETRY_SECONDS)
         if keep or self._is_news(done):
             self._registry.put_plan(done)
         self._last = done
         return done
 
+    def _as_committed(self, plan: Plan) -> Plan:
+        """Return a failed plan as far as it came: a commit has recorded its decisions and epoch."""
+        try:
+            return self._registry.plan(plan.id)
+        except UnknownPlan:
+            return plan
+
     def _is_news(self, done: Plan) -> bool:
         """Whether a timer's plan says anything that the one before it did not."""
-        last = self._last
-        same = last and (last.state, last.message, last.decisions) == (done.state, done.message, done.decisions)
-        return not same
+        return self._last is None or _told(done) != _told(self._last)
+
+
+def _told(plan: Plan) -> tuple[object, ...]:
+    return plan.state, plan.message, plan.epoch, plan.decisions

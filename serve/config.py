@@ -94,7 +94,7 @@ class PolicyConfig(_Section):
     """Most members of a merged module."""
     max_trials: int = Field(2, ge=0)
     """Groups built and measured in one tick."""
-    recipes: tuple[tuple[str, str], ...] = (("ta", "mean_source"), ("ta", "none"), ("mean", "none"))
+    recipes: tuple[tuple[str, str], ...] = (("mean", "none"), ("ta", "mean_source"), ("ta", "none"))
     """(operator, norm rule) to try on a group, in this order; three at most, since each costs a measurement."""
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from probe.retention import Gain, gain
 from router.planner import BankState, Candidate, Planner
-from router.records import BASE, Adapter, Module, Part, Plan, PlanState, Trial, Verdict
+from router.records import BASE, Adapter, Module, Part, Placement, Plan, PlanState, Trial, Verdict
 from router.registry import Registry
 from serve.affinities import Affinities
 from serve.metrics import ControllerMetrics
@@ -89,9 +89,12 @@ class Controller:
         return gain(base.scores, single.scores) if base and single else None
 
     def newcomer(self, skipped: set[str]) -> Adapter | None:
-        """Return an adapter whose own gain is not measured yet."""
-        waiting = (candidate.adapter for candidate in self.observe().candidates if candidate.gain is None)
-        return next((a for a in waiting if a.evaluation is not None and a.name not in skipped), None)
+        """Return an adapter whose own gain the planner waits for."""
+        for candidate in self.observe().candidates:
+            adapter = candidate.adapter
+            if candidate.gain is None and adapter.evaluation and adapter.name not in skipped | self._protected():
+                return adapter
+        return None
 
     def trial(self, plan: Plan, groups: set[tuple[str, ...]]) -> Trial | None:
         """Return the next group to try, of which one tick takes up at most `max_trials`."""
@@ -99,12 +102,10 @@ class Controller:
         return next((trial for trial in plan.trials if room or trial.adapters in groups), None)
 
     def score(self, adapter: Adapter) -> None:
-        """Measure what the base and the adapter alone score on its evaluation set."""
+        """Measure what the base and the adapter alone score on its gate rows."""
         assert adapter.evaluation is not None
-        module = self._resident(adapter)
-        for name in (BASE, module.name):
-            for part in Part:
-                self.verifier.scores.of(name, adapter.evaluation, part)
+        for name in (BASE, self._resident(adapter).name):
+            self.verifier.scores.of(name, adapter.evaluation, Part.GATE)
 
     def try_recipe(self, trial: Trial) -> None:
         """Build the trial's next recipe, load it beside the traffic, measure it, and record the verdict."""
@@ -131,7 +132,9 @@ class Controller:
         self.rollout.load(module.name)
         return module
 
+    def _protected(self) -> set[str]:
+        return {route.adapter for route in self.registry.table().routes if route.placement is Placement.PROTECTED}
+
     def _safety_sets(self) -> list[str]:
-        decisions = {adapter.name: adapter for adapter in self.registry.adapters()}
-        protected = (route.adapter for route in self.registry.table().routes if route.placement == "protected")
-        return sorted({rows for name in protected if name in decisions and (rows := decisions[name].evaluation)})
+        protected = self._protected()
+        return sorted({a.evaluation for a in self.registry.adapters() if a.name in protected and a.evaluation})

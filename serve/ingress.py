@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from serve.errors import HttpError, error_response
 from serve.keys import check_key
@@ -41,13 +42,15 @@ class Ingress:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it before vLLM sees it."""
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
         try:
             self._admit(scope)
         except HttpError as error:
             self.metrics.rejected(error.code)
-            return await error_response(error)(scope, receive, send)
+            await _refusal(error, scope)(scope, receive, send)
+            return
         await self._serve(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
@@ -88,6 +91,13 @@ class Ingress:
             current_call.reset(token)
             if call.name is not None:
                 self.metrics.finished(call, status, time.perf_counter() - began, _generated_tokens(scope))
+
+
+def _refusal(error: HttpError, scope: Scope) -> ASGIApp:
+    """Return the answer to a request that is not admitted; a web socket is closed before it opens."""
+    if scope["type"] == "websocket":
+        return WebSocketClose(code=1008, reason=str(error))
+    return error_response(error)
 
 
 def _generated_tokens(scope: Scope) -> int:

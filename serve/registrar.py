@@ -9,7 +9,7 @@ from typing import Any
 
 from router.intake import Registration
 from router.records import Adapter, Placement, RoutingTable, Verdict
-from router.registry import Registry
+from router.registry import Registry, StaleRevision
 from serve.errors import HttpError
 from serve.modules import separate_name
 
@@ -39,8 +39,11 @@ class Registrar:
             If `expected_revision` is not the registered one.
         """
         known = self._known(registration.name)
+        seen = known.revision if known else ""
+        if expected_revision not in (None, seen):  # asked again when it is kept: this saves the copying, and the copy
+            raise StaleRevision(f"{registration.name} is at revision {seen or 'none'}, not at the expected one")
         adapter = self.take_in(registration)
-        if known and expected_revision in (None, known.revision) and _is_same(adapter, known):
+        if known and _is_same(adapter, known):
             return known, False
         kept = self.registry.put_adapter(adapter, expected_revision=expected_revision)
         told = f"{adapter.name} is at revision {adapter.revision[:12]}, rank {adapter.rank}, from {adapter.source}"
@@ -110,7 +113,8 @@ class Registrar:
 
 def _pause_or_give_up(deadline: float, what: str) -> None:
     if time.monotonic() > deadline:
-        raise HttpError(503, f"{what} after {WAIT_SECONDS:.0f} s; see /bank/events", "not_ready", retry_after_seconds=10)
+        message = f"{what} after {WAIT_SECONDS:.0f} s; see /bank/events"
+        raise HttpError(503, message, "not_ready", retry_after_seconds=10)
     time.sleep(POLL_SECONDS)
 
 

@@ -40,6 +40,8 @@ def serve(
         # Ray's switch for a machine that forms no cluster: its processes then listen on 127.0.0.1 only. Ray reads it
         # when it is imported.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # Ray runs its workers at niceness 15; here a worker is the engine, the one process that must not wait.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     from serve import app, demo_bank  # imports Ray and vLLM, which `--help` must not wait for
     from serve.doctor import check_start
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import subprocess
@@ -48,8 +47,11 @@ class Prometheus:
         return answer["data"]["result"]
 
 
-def configuration(folder: Path, address: str, admin_key: str) -> dict[str, Any]:
-    """Return the shipped configuration with the admin key, aimed at `address`, with every interval of one second."""
+def configuration(folder: Path, address: str, admin_key: str, ray_address: str | None = None) -> dict[str, Any]:
+    """Return the shipped configuration with the admin key, aimed elsewhere, with every interval of one second.
+
+    `address` answers for the controller, and for Ray's agent too unless `ray_address` is given.
+    """
     config = yaml.safe_load(_with_authorization(PROMETHEUS.read_text()))
     config["global"] = dict.fromkeys(config["global"], "1s")
     config["rule_files"] = [str(PROMETHEUS.parent / file) for file in config["rule_files"]]
@@ -57,9 +59,7 @@ def configuration(folder: Path, address: str, admin_key: str) -> dict[str, Any]:
     (folder / "admin-key").write_text(admin_key)
     jobs["mergeprobe"]["authorization"]["credentials_file"] = str(folder / "admin-key")
     jobs["mergeprobe"]["static_configs"][0]["targets"] = [address]
-    found = folder / Path(jobs["ray"]["file_sd_configs"][0]["files"][0]).name
-    found.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": [address]}]))  # as Ray 2.60 writes it
-    jobs["ray"]["file_sd_configs"] = [{"files": [str(found)], "refresh_interval": "1s"}]
+    jobs["ray"]["static_configs"][0]["targets"] = [ray_address or address]
     return config
 
 

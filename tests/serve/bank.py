@@ -1,14 +1,21 @@
-"""A whole bank in a temporary folder: real registry, store, intake, planner and merges, a fake engine with planted scores."""
+"""A whole bank in a temporary folder: real registry, store, intake, planner and merges; planted scores."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
 
 from probe.rows import Answer, Row, write_rows
+from router.intake import Registration
 from router.records import Plan, PlanState
 from router.registry import Registry
-from serve.admin import Bank
+from serve.admin import Bank, admin_app
 from serve.config import read_config
 from serve.wiring import build_bank, utc_now
 from tests import tiny
@@ -29,20 +36,20 @@ class TinyBank:
     kept: dict[str, float] = field(default_factory=dict)
     safety: float = 0.5
     overrides: dict[str, object] = field(default_factory=dict)
+    _owners: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         base = tiny.write_base(self.folder / "base")
-        self.config = read_config(
-            None,
-            base__name=tiny.BASE_NAME,
-            base__path=base,
-            state=self.folder / "state",
-            intake__roots=(self.folder,),
-            verify__reference=False,
-            controller__interval_seconds=3600,
-            controller__debounce_seconds=0,
-            **self.overrides,
-        )
+        settings: dict[str, object] = {
+            "base__name": tiny.BASE_NAME,
+            "base__path": base,
+            "state": self.folder / "state",
+            "intake__roots": (self.folder,),
+            "verify__reference": False,
+            "controller__interval_seconds": 3600,
+            "controller__debounce_seconds": 0,
+        }
+        self.config = read_config(None, **(settings | self.overrides))
         self.engine = FakeEngine(respond=self.respond)
         self.bank: Bank = build_bank(self.config, base, self.engine)
         self.registry: Registry = self.bank.registry
@@ -64,9 +71,12 @@ class TinyBank:
             return 0.5 if name == "safety" else 0.0
         return 1.0 if len(members) == 1 else self.kept.get(name, 1.0)
 
-    def _members(self, module: str) -> list[str]:
-        revisions = self.registry.module(module).members
-        return [adapter.name for adapter in self.registry.adapters() if adapter.revision in revisions]
+    def _members(self, module: str) -> set[str]:
+        if module not in self._owners:  # modules are immutable, and asking the registry for every row is slow
+            revisions = self.registry.module(module).members
+            owners = {adapter.name for adapter in self.registry.adapters() if adapter.revision in revisions}
+            self._owners[module] = owners
+        return self._owners[module]
 
     def source(self, name: str, seed: int = 0, **config: object) -> Path:
         """Write an adapter folder with its rows; another seed is another revision."""
@@ -82,10 +92,44 @@ class TinyBank:
 
     def register(self, name: str, seed: int = 0, **fields: object) -> None:
         """Register an adapter as `POST /bank/adapters` does."""
-        from router.intake import Registration
-
         self.bank.registrar.register(Registration(**self.body(name, seed, **fields)), None)
 
     def tick(self) -> Plan:
         """Run one tick in this thread."""
         return self.bank.clockwork._tick(Plan("plan-test", PlanState.RUNNING, utc_now()))
+
+    def client(self, **options: Any) -> TestClient:
+        """Return a client of the admin plane, which sees paths as behind Ray: whole, with the prefix as root path."""
+        return TestClient(admin_app(self.bank), root_path="/bank", **options)
+
+    def state(self) -> dict[str, object]:
+        """Return everything that a refused request must leave as it was."""
+        store = self.config.store
+        return {
+            "adapters": self.registry.adapters(),
+            "table": self.registry.table(),
+            "verdicts": self.registry.verdicts(),
+            "modules": self.registry.modules(),
+            "store": sorted(str(path.relative_to(store)) for path in store.rglob("*")),
+            "orders": list(self.engine.log),
+        }
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Run the clockwork inside the block."""
+        clockwork = self.bank.clockwork
+        clockwork.start()
+        try:
+            yield
+        finally:
+            clockwork.stop()
+            clockwork._thread.join(10)
+            assert not clockwork._thread.is_alive()
+
+
+def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
+    """Return once something holds; it has to within the time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)

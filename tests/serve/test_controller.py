@@ -11,11 +11,6 @@ from router.records import PlanState
 from tests.serve.bank import TinyBank
 
 
-@pytest.fixture
-def bank(tmp_path: Path) -> TinyBank:
-    return TinyBank(tmp_path)
-
-
 def placements(bank: TinyBank) -> dict[str, str]:
     return {route.adapter: route.placement.value for route in bank.registry.table().routes}
 

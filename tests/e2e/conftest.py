@@ -1,0 +1,121 @@
+"""One live bank for all end-to-end tests: `mergeprobe serve` as a user starts it, with keys and a fast timer.
+
+An engine takes a minute or two to start, so the tests share it; each leaves the bank as empty as it found it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serve.client import BankClient
+from serve.demo_bank import FOLDER as DEMO
+from serve.demo_bank import demo_body
+
+API_KEY, ADMIN_KEY = "data-key", "admin-key"
+START_SECONDS = 420.0
+BASE = "SmolLM2-135M-Instruct"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/e2e/" in str(item.path):
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+@dataclass(frozen=True)
+class Server:
+    """The live bank: where it listens, where its state and its source root are."""
+
+    url: str
+    metrics_url: str
+    state: Path
+    root: Path
+    bank: BankClient
+
+    @property
+    def base_folder(self) -> Path:
+        return next((self.state / "base").iterdir())
+
+    def module_folder(self, module: str) -> Path:
+        return self.state / "store" / "modules" / module
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("bank")
+    root = folder / "sources"
+    root.mkdir()
+    port, metrics_port = free_port(), free_port()
+    config = {
+        "server": {"port": port, "metrics_port": metrics_port, "api_key": API_KEY, "admin_key": ADMIN_KEY},
+        "controller": {"interval_seconds": 5, "debounce_seconds": 0.5},
+        "intake": {"roots": [str(DEMO), str(root)], "max_adapter_bytes": 64 << 20},
+        "state": str(folder / "state"),
+    }
+    (folder / "bank.yaml").write_text(yaml.safe_dump(config))
+    log = folder / "serve.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [Path(sys.executable).parent / "mergeprobe", "serve", "--config", folder / "bank.yaml"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+    try:
+        _wait_until_ready(process, log)
+        url = f"http://127.0.0.1:{port}"
+        yield Server(url, f"http://127.0.0.1:{metrics_port}", folder / "state", root, BankClient(url, ADMIN_KEY))
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        shutil.copy(log, "/tmp/mergeprobe-e2e.log")
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while "MergeProbe ready at" not in log.read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"the server did not start:\n{log.read_text()[-5000:]}")
+        time.sleep(0.5)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def bank(server: Server) -> Iterator[BankClient]:
+    """The admin plane; whatever a test registers is removed after it."""
+    yield server.bank
+    names = [adapter["name"] for adapter in server.bank.get("/bank/adapters")["adapters"]]
+    for name in names:
+        server.bank.delete(f"/bank/adapters/{name}", force=True)
+    for name in names:
+        server.bank.wait_until_gone(name)
+
+
+def demo(name: str, content: str | None = None, with_rows: bool = True) -> dict[str, object]:
+    """Return the body that registers the demo adapter `content` under `name`."""
+    body = {**demo_body(DEMO / (content or name)), "name": name}
+    if not with_rows:
+        body = {key: value for key, value in body.items() if key not in ("calibration", "evaluation")}
+    return body
