@@ -6,7 +6,6 @@ An engine takes a minute or two to start, so the tests share it; each leaves the
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -77,14 +76,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         _wait_until_ready(process, log)
         url = f"http://127.0.0.1:{port}"
-        yield Server(url, f"http://127.0.0.1:{metrics_port}", folder / "state", root, BankClient(url, ADMIN_KEY))
+        with BankClient(url, ADMIN_KEY) as bank:
+            yield Server(url, f"http://127.0.0.1:{metrics_port}", folder / "state", root, bank)
+        close_clients()
     finally:
         process.send_signal(signal.SIGINT)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-        shutil.copy(log, "/tmp/mergeprobe-e2e.log")
+
+
+def close_clients() -> None:
+    from tests.e2e import traffic  # which needs this module's Server
+
+    traffic.close_clients()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:

@@ -56,15 +56,16 @@ def test_every_surface_answers_by_the_name_that_was_asked_for(served: Server) ->
     scored = api.completions.create(model="math", prompt=prompt, max_tokens=1, logprobs=3, extra_body={"prompt_logprobs": 1})
     assert len(scored.choices[0].logprobs.top_logprobs[0]) == 3
 
-    schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"]}
+    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
     structured = api.chat.completions.create(
         model="math",
-        messages=QUESTION,
-        max_tokens=40,
+        messages=[{"role": "user", "content": 'Where is the Louvre? Answer like {"city": "Rome"}'}],
+        max_tokens=60,
         temperature=0,
         response_format={"type": "json_schema", "json_schema": {"name": "city", "schema": schema}},
+        extra_body={"repetition_penalty": 1.2},  # a small model may repeat blanks, which JSON allows, for ever
     )
-    assert set(json.loads(structured.choices[0].message.content)) == {"city"}
+    assert json.loads(structured.choices[0].message.content)["city"] in {"Paris", "Rome"}
 
 
 def test_models_are_listed_and_retrieved_with_what_serves_them(served: Server) -> None:
@@ -103,8 +104,8 @@ def test_each_plane_wants_its_own_key(served: Server) -> None:
     missing = httpx.get(f"{served.url}/v1/models")
     assert (missing.status_code, missing.json()["error"]["code"]) == (401, "missing_api_key")
     for key in (None, API_KEY):
-        with pytest.raises(BankError) as refused:
-            BankClient(served.url, key).get("/bank/adapters")
+        with BankClient(served.url, key) as stranger, pytest.raises(BankError) as refused:
+            stranger.get("/bank/adapters")
         assert refused.value.status == 401
     for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
         answer = httpx.post(f"{served.url}{path}", headers={"Authorization": f"Bearer {API_KEY}"}, json={})

@@ -14,11 +14,16 @@ def test_every_refusal_changes_nothing_and_disturbs_nobody(server: Server, bank:
     bank.register(demo("math", with_rows=False))
     bank.wait_until_served("math")
     before = bank.get("/bank")
-    api = httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=60)
     wrong = []
-    with steady_traffic(server, ["math"], num_clients=1) as traffic:
+    keyed = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    with (
+        httpx.Client(base_url=server.url, headers=keyed, timeout=60) as api,
+        steady_traffic(server, ["math"], num_clients=1) as traffic,
+    ):
         for case in CASES:
-            answer = api.post("/bank/adapters", **post(case.prepare(server.root / case.id, DEMO / "math")))
+            folder = server.root / case.id
+            folder.mkdir()
+            answer = api.post("/bank/adapters", **post(case.prepare(folder, DEMO / "math")))
             error = answer.json().get("error", {})
             seen = (answer.status_code, error.get("param"), error.get("code"))
             if seen != (case.status, case.param, case.code) or set(error) != {"message", "type", "param", "code"}:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 import openai
 
@@ -15,8 +16,20 @@ from tests.e2e.conftest import API_KEY, Server
 PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def client(server: Server, key: str | None = API_KEY) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key or "none", max_retries=0, timeout=180)
+@cache
+def client(server: Server, key: str = API_KEY) -> openai.OpenAI:
+    """Return the one client of a key; `close_clients` closes them all."""
+    api = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=180)
+    _CLIENTS.append(api)
+    return api
+
+
+_CLIENTS: list[openai.OpenAI] = []
+
+
+def close_clients() -> None:
+    for api in _CLIENTS:
+        api.close()
 
 
 @dataclass(frozen=True)
