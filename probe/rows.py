@@ -111,10 +111,14 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
 def split_rows(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Split evaluation rows into disjoint gate rows (even positions) and report rows (odd).
 
-    The gate decides whether a merge is served, the report says how good it is; a row that did
-    both would flatter the merge that was chosen on it.
+    The gate decides whether a merge is served, the report says how good it is; a row that did both would flatter the
+    merge that was chosen on it. So of rows with the same prompt only the first counts.
     """
-    return tuple(rows[0::2]), tuple(rows[1::2])
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row.prompt, row)
+    distinct = tuple(first.values())
+    return distinct[0::2], distinct[1::2]
 
 
 def _fields(row: Row) -> dict[str, Any]:

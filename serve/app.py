@@ -90,6 +90,7 @@ def running(config: Config, address: str | None, progress: Callable[[str], None]
     Registry(config.registry).migrate()
     progress("starting Ray" if address is None else f"joining Ray at {address}")
     _start_ray(config, address)
+    progress(f"Ray is at {ray.get_runtime_context().gcs_address}")
     try:
         progress("starting the engine (vLLM takes a minute or two)")
         _deploy(engine_app(config, base), ENGINE_APP, "/")

@@ -34,8 +34,8 @@ class BankClient:
     """
 
     def __init__(self, url: str, admin_key: str | None = None) -> None:
-        headers = {"Authorization": f"Bearer {admin_key}"} if admin_key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS)
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {admin_key}"} if admin_key else {}
 
     def __enter__(self) -> Self:
         return self
@@ -88,10 +88,10 @@ class BankClient:
 
     def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = self._http.request(method, path, **options)
-        except httpx.TransportError as error:
-            where = self._http.base_url
-            raise BankError(f"no bank answers at {where} ({error}); start one with: mergeprobe serve") from None
+            # A connection for each request: nothing stays open that somebody would have to close.
+            answer = httpx.request(method, self._url + path, headers=self._headers, timeout=TIMEOUT_SECONDS, **options)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise BankError(f"no bank answers at {self._url} ({error}); start one with: mergeprobe serve") from None
         if answer.is_error:
             raise BankError(_message(answer), answer.status_code)
         return answer

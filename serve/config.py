@@ -36,9 +36,9 @@ class ServerConfig(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
-    api_key: str | None = None
+    api_key: str | None = Field(None, min_length=1)
     """Bearer key of the data plane (`/v1`)."""
-    admin_key: str | None = None
+    admin_key: str | None = Field(None, min_length=1)
     """Bearer key of the admin plane (`/bank`, and the two drop-in routes under `/v1`)."""
 
     metrics_port: int = Field(8001, ge=1, le=65535)
@@ -47,12 +47,16 @@ class ServerConfig(_Section):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the endpoint."""
-        return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:  # some other name: where it leads is not ours to guess
+            return False
 
     @property
     def url(self) -> str:
         """Base URL, without a trailing slash."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
 
 class EngineConfig(_Section):
@@ -190,7 +194,7 @@ def read_config(path: Path | None = None, **overrides: Any) -> Config:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"the configuration {path} holds a {type(tree).__name__}, expected a mapping of sections")
@@ -200,7 +204,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     *parents, last = keys
     for key in parents:
-        tree = tree.setdefault(key, {})
+        if tree.get(key) is None:
+            tree[key] = {}
+        if not isinstance(tree[key], dict):
+            return  # left as it is, for the validation to name
+        tree = tree[key]
     tree[last] = value
 
 

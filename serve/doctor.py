@@ -98,7 +98,7 @@ def _version_of(package: str) -> str | None:
 
 
 def _traps() -> Iterator[Finding]:
-    """Builds of these from the package index do not load beside a CPU build of torch, and break vLLM's import."""
+    """Look for builds that do not load beside a CPU build of torch, and so break vLLM's import."""
     for package in TRAPS:
         seen = _version_of(package)
         beside_cpu = (_version_of("torch") or "").endswith("+cpu")
@@ -106,7 +106,7 @@ def _traps() -> Iterator[Finding]:
             package,
             seen is None or not beside_cpu,
             f"{seen} beside a CPU torch" if seen else "not installed (not needed)",
-            f"run: pip uninstall -y {package} (its build does not load beside a CPU torch and breaks vLLM's import)",
+            f"run: pip uninstall -y {package} (its build does not load beside a CPU torch, which breaks vLLM)",
         )
 
 
@@ -124,7 +124,7 @@ def _disk(state: Path) -> Finding:
 
 def _port(config: Config) -> Finding:
     host, port = config.server.host, config.server.port
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -141,7 +141,8 @@ def _store(config: Config) -> Finding:
         (folder / ".writable").touch()
         (folder / ".writable").unlink()
     except OSError as error:
-        return Finding("store", False, f"{folder}: {error.strerror}", "make the folder writable, or choose another with --state")
+        mend = "make the folder writable, or choose another with --state"
+        return Finding("store", False, f"{folder}: {error.strerror}", mend)
     return Finding("store", True, str(folder))
 
 

@@ -29,7 +29,8 @@ class RequestMetrics:
 
     def finished(self, call: Call, status: int, seconds: float, generated_tokens: int) -> None:
         """Record one request that was bound to a module."""
-        assert call.name is not None and call.module is not None
+        assert call.name is not None
+        assert call.module is not None
         adapter = call.name.rpartition(":")[2]  # "base:name" is the same adapter
         tags = {"model_name": adapter, "target_model_name": call.module.lora_name}
         self._requests.inc(tags={**tags, "status": str(status)})

@@ -1,4 +1,4 @@
-"""Verification: may this loaded module serve, and what do its members keep inside it?
+"""Verification: whether a loaded module may serve, and what its members keep inside it.
 
 Everything is measured on the engine that will serve it. The offline reference guards against a module that loads and
 does nothing, or does something else (vLLM answers 200 to both).
@@ -123,13 +123,16 @@ class Verifier:
             kept = self._gate(member, module, separate)
             results.append(_gate_result(member, kept))
             if kept.lower_bound < self.target_retention:
-                return Verdict(recipe, module.name, False, _too_little(member, kept, self.target_retention), tuple(results))
+                reason = _too_little(member, kept, self.target_retention)
+                return Verdict(recipe, module.name, False, reason, tuple(results))
         delta, loss = self._safety(module, members, separate, tuple(safety_sets))
         if loss:
             return Verdict(recipe, module.name, False, loss, tuple(results), delta)
-        reported = tuple(self._report(member, module, separate, gate) for member, gate in zip(members, results, strict=True))
+        gates = zip(members, results, strict=True)
+        reported = tuple(self._report(member, module, separate, gate) for member, gate in gates)
         worst = min(result.gate_lower_bound or 0.0 for result in reported)
-        reason = f"every member keeps at least {worst:.2f} of its gain (one-sided 90 % bound), {self.target_retention} is asked"
+        bound = f"at least {worst:.2f} of its gain (one-sided 90 % bound)"
+        reason = f"every member keeps {bound}, {self.target_retention} is asked"
         return Verdict(recipe, module.name, True, reason, reported, delta)
 
     def _gate(self, member: Adapter, module: Module, separate: Callable[[Adapter], Module]) -> Retention:
@@ -187,7 +190,7 @@ def _gate_result(member: Adapter, gate: Retention) -> MemberResult:
 
 def _too_little(member: Adapter, kept: Retention, target: float) -> str:
     return (
-        f"{member.name} keeps {kept.value:.2f} of its gain, and the one-sided 90 % bound {kept.lower_bound:.2f} is under "
-        f"the target {target} ({kept.num_rows} gate rows)"
+        f"{member.name} keeps {kept.value:.2f} of its gain, and the one-sided 90 % bound {kept.lower_bound:.2f} is "
+        f"under the target {target} ({kept.num_rows} gate rows)"
     )
 

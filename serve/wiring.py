@@ -97,7 +97,7 @@ def build_bank(config: Config, base: Path, engine: Engine) -> Bank:
 
 
 def _views_or_none(engine: Engine) -> tuple[ReplicaView, ...]:
-    """Views for a scrape, which must answer while the engine does not."""
+    """Return the views for a scrape, which must answer while the engine does not."""
     try:
         return engine.views()
     except EngineError:

@@ -40,7 +40,8 @@ def build(
     from probe.embedded import export_embedded_base
 
     if preset == "list":
-        return console.print("\n".join(sorted(PRESETS)))
+        console.print("\n".join(sorted(PRESETS)))
+        return
     if preset not in PRESETS:
         raise typer.BadParameter(f"there is no preset {preset!r}; there are: {', '.join(sorted(PRESETS))}")
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console) as bars:

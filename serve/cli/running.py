@@ -56,15 +56,22 @@ def register(
 
 
 def list_adapters(url: Url = LOCAL, admin_key: AdminKey = None, as_json: AsJson = False) -> None:
-    """List the adapters and what serves each. Example: `mergeprobe list --json`"""
+    """List the adapters and what serves each.
+
+    Example: `mergeprobe list --json`
+    """
     _print_adapters(BankClient(url, admin_key).get("/bank/adapters")["adapters"], as_json)
 
 
 def show(name: str, url: Url = LOCAL, admin_key: AdminKey = None, as_json: AsJson = False) -> None:
-    """Show everything about one adapter. Example: `mergeprobe show math`"""
+    """Show everything about one adapter.
+
+    Example: `mergeprobe show math`
+    """
     adapter = BankClient(url, admin_key).get(f"/bank/adapters/{name}")
     if as_json:
-        return typer.echo(json.dumps(adapter, indent=2))
+        typer.echo(json.dumps(adapter, indent=2))
+        return
     table = Table("field", "value", show_header=False)
     for key, value in adapter.items():
         table.add_row(key, "" if value is None else str(value))
@@ -78,7 +85,10 @@ def remove(
     url: Url = LOCAL,
     admin_key: AdminKey = None,
 ) -> None:
-    """Remove an adapter: new requests stop, running ones finish. Example: `mergeprobe remove math`"""
+    """Remove an adapter: new requests stop, running ones finish.
+
+    Example: `mergeprobe remove math`
+    """
     client = BankClient(url, admin_key)
     client.delete(f"/bank/adapters/{name}", force=force)
     if wait:
@@ -111,10 +121,14 @@ def plans(
     admin_key: AdminKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """List recent plans. Example: `mergeprobe plans --limit 3`"""
+    """List recent plans.
+
+    Example: `mergeprobe plans --limit 3`
+    """
     listed = BankClient(url, admin_key).get(f"/bank/plans?limit={limit}")["plans"]
     if as_json:
-        return typer.echo(json.dumps(listed, indent=2))
+        typer.echo(json.dumps(listed, indent=2))
+        return
     table = Table("plan", "state", "created", "epoch", "adapters", "message")
     for one in listed:
         epoch = "" if one["epoch"] is None else str(one["epoch"])
@@ -125,6 +139,7 @@ def plans(
 
 def _wait_for_plan(client: BankClient, plan_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + WAIT_SECONDS
+    made: dict[str, Any]
     while (made := client.get(f"/bank/plans/{plan_id}"))["state"] in ("pending", "running"):
         if time.monotonic() > deadline:
             raise BankError(f"plan {plan_id} still runs after {WAIT_SECONDS:.0f} s; see: mergeprobe plans")
@@ -136,7 +151,8 @@ def _wait_for_plan(client: BankClient, plan_id: str) -> dict[str, Any]:
 
 def _print_adapters(adapters: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        return typer.echo(json.dumps(adapters, indent=2))
+        typer.echo(json.dumps(adapters, indent=2))
+        return
     table = Table("adapter", "state", "placement", "module", "retention", "revision", "reason")
     for one in adapters:
         kept = one["measured_retention"]
@@ -154,7 +170,8 @@ def _print_adapters(adapters: list[dict[str, Any]], as_json: bool) -> None:
 
 def _print_plan(made: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        return typer.echo(json.dumps(made, indent=2))
+        typer.echo(json.dumps(made, indent=2))
+        return
     table = Table("adapter", "placement", "action", "reason", title=f"{made['id']} ({made['state']})")
     for one in made["decisions"]:
         table.add_row(one["adapter"], one["placement"], one["action"], one["reason"])

@@ -63,7 +63,10 @@ def serve(
 def doctor(
     config: ConfigFile = None, state: State = None, port: Annotated[int | None, typer.Option()] = None, as_json: AsJson = False
 ) -> None:
-    """Say what is missing or mismatched on this machine, and how to mend it. Example: `mergeprobe doctor --json`"""
+    """Say what is missing or mismatched on this machine, and how to mend it.
+
+    Example: `mergeprobe doctor --json`
+    """
     from serve.doctor import examine
 
     findings = examine(_settings(config, None, port, state, None, None, []))
@@ -72,7 +75,8 @@ def doctor(
     else:
         for finding in findings:
             mark = "[green]ok[/]  " if finding.ok else "[red]MEND[/]"
-            console.print(f"{mark} {finding.subject}: {finding.seen}" + ("" if finding.ok else f"\n     -> {finding.mend}"))
+            mend = "" if finding.ok else f"\n     -> {finding.mend}"
+            console.print(f"{mark} {finding.subject}: {finding.seen}{mend}")
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 

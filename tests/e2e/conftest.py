@@ -42,6 +42,7 @@ class Server:
     metrics_url: str
     state: Path
     root: Path
+    log: Path
     bank: BankClient
 
     @property
@@ -77,7 +78,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         _wait_until_ready(process, log)
         url = f"http://127.0.0.1:{port}"
         with BankClient(url, ADMIN_KEY) as bank:
-            yield Server(url, f"http://127.0.0.1:{metrics_port}", folder / "state", root, bank)
+            yield Server(url, f"http://127.0.0.1:{metrics_port}", folder / "state", root, log, bank)
         close_clients()
     finally:
         process.send_signal(signal.SIGINT)

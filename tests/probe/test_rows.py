@@ -78,3 +78,10 @@ def test_gate_and_report_rows_are_disjoint_and_complete(count: int) -> None:
     gate, report = split_rows(rows)
     assert [row.prompt for row in gate] == [str(index) for index in range(0, count, 2)]
     assert [row.prompt for row in report] == [str(index) for index in range(1, count, 2)]
+
+
+def test_a_prompt_that_stands_twice_is_in_one_half_only() -> None:
+    rows = [Row(prompt, str(number), "forced") for number, prompt in enumerate(("a", "a", "b", "a", "c", "b", "d"))]
+    gate, report = split_rows(rows)
+    assert [row.answer for row in gate] == ["0", "4"]
+    assert [row.answer for row in report] == ["2", "6"]

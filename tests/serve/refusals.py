@@ -1,7 +1,9 @@
-"""Registrations that a bank must refuse, for any base: each case copies a good adapter of the bank and breaks one thing.
+"""Registrations that a bank must refuse, for any base: each case copies a good adapter and breaks one thing.
 
 Run in-process by `test_refusals.py`, and against the live server by the e2e tests.
 """
+
+# ruff: noqa: N806 - B and A are what every LoRA paper calls these matrices
 
 from __future__ import annotations
 
