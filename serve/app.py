@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +11,8 @@ from pathlib import Path
 import ray
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
-from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.deployment import Application
+from ray.serve.llm import LLMConfig, build_llm_deployment
 
 from router.registry import Registry
 from serve.base_model import base_folder, lora_targets
@@ -28,7 +29,10 @@ MIN_LOGICAL_CPUS = 8
 
 CPU_KWARGS = {"enforce_eager": True, "dtype": "float32", "max_model_len": 2048}
 CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+FEW_CORES = 4
+"""Up to here the engine computes on every core: vLLM would keep one of them for its scheduler, half of a small machine."""
+ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "INFO"}
+CHATTY = ("alembic", "ray", "ray.serve")
 
 
 def llm_config(config: Config, base: Path) -> LLMConfig:
@@ -59,9 +63,14 @@ def llm_config(config: Config, base: Path) -> LLMConfig:
             "max_ongoing_requests": 2 * capacity,
             **engine.deployment,
         },
-        runtime_env={"env_vars": {**ENV, **(CPU_ENV if on_cpu else {}), **engine.env}},
+        runtime_env={"env_vars": {**ENV, **(_cpu_env() if on_cpu else {}), **engine.env}},
         log_engine_metrics=False,
     )
+
+
+def _cpu_env() -> dict[str, str]:
+    has_few = (os.cpu_count() or 1) <= FEW_CORES
+    return CPU_ENV | ({"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"} if has_few else {})
 
 
 def engine_app(config: Config, base: Path) -> Application:
@@ -85,6 +94,8 @@ def running(config: Config, address: str | None, progress: Callable[[str], None]
     progress
         Told what is being waited for.
     """
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     progress("preparing the base model and the registry")
     base = base_folder(config)
     Registry(config.registry).migrate()

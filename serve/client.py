@@ -23,7 +23,7 @@ class BankError(MergeProbeError):
 
 
 class BankClient:
-    """Speaks to one bank.
+    """Speaks to one bank; leaving a `with` block closes its connections.
 
     Parameters
     ----------
@@ -31,11 +31,19 @@ class BankClient:
         Base URL, such as `http://127.0.0.1:8000`.
     admin_key
         Key of the admin plane, if it has one.
+
+    Raises
+    ------
+    BankError
+        The URL is none.
     """
 
     def __init__(self, url: str, admin_key: str | None = None) -> None:
-        self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {admin_key}"} if admin_key else {}
+        headers = {"Authorization": f"Bearer {admin_key}"} if admin_key else {}
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS)
+        except httpx.InvalidURL as error:
+            raise BankError(f"{url} is no URL ({error}); expected such as http://127.0.0.1:8000") from None
 
     def __enter__(self) -> Self:
         return self
@@ -88,10 +96,10 @@ class BankClient:
 
     def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            # A connection for each request: nothing stays open that somebody would have to close.
-            answer = httpx.request(method, self._url + path, headers=self._headers, timeout=TIMEOUT_SECONDS, **options)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise BankError(f"no bank answers at {self._url} ({error}); start one with: mergeprobe serve") from None
+            answer = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            where = self._http.base_url
+            raise BankError(f"no bank answers at {where} ({error}); start one with: mergeprobe serve") from None
         if answer.is_error:
             raise BankError(_message(answer), answer.status_code)
         return answer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from probe.records import MergeProbeError
 
@@ -63,7 +63,7 @@ class EngineConfig(_Section):
     """What Ray Serve LLM and vLLM get; the GPU path differs only in `accelerator` and `engine_kwargs`."""
 
     accelerator: Literal["cpu", "gpu"] = "cpu"
-    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 32
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
     """Largest rank of a module: vLLM reserves this much a slot, so not far above what adapters need."""
     max_loras: int = Field(8, ge=1)
     """Modules that one batch may mix (vLLM's slots)."""
@@ -100,6 +100,17 @@ class PolicyConfig(_Section):
     """Groups built and measured in one tick."""
     recipes: tuple[tuple[str, str], ...] = (("mean", "none"), ("ta", "mean_source"), ("ta", "none"))
     """(operator, norm rule) to try on a group, in this order; three at most, since each costs a measurement."""
+
+    @field_validator("recipes")
+    @classmethod
+    def _known_recipes(cls, recipes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        from probe.operators import OPERATORS, Norm  # imports torch, which the commands that only speak HTTP do without
+
+        for operator, norm in recipes:
+            if operator not in OPERATORS or norm not in get_args(Norm):
+                known = f"operators are {', '.join(OPERATORS)}; norm rules are {', '.join(get_args(Norm))}"
+                raise ValueError(f"the recipe ({operator}, {norm}) is unknown: {known}")
+        return recipes
 
 
 class VerifyConfig(_Section):

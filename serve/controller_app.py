@@ -37,12 +37,11 @@ class ControllerServer:
 
 def bank_app(config: Config, base: Path, engine_app: str, engine_deployment: str) -> Application:
     """Return the bank application: the one controller."""
-    deployment = ray_serve.deployment(
-        ray_serve.ingress()(ControllerServer),
+    deployed = ray_serve.deployment(
         name=CONTROLLER,
         num_replicas=1,
         max_ongoing_requests=64,
         ray_actor_options={"num_cpus": 1},
         graceful_shutdown_timeout_s=5,
     )
-    return deployment.bind(config, base, engine_app, engine_deployment)
+    return deployed(ray_serve.ingress()(ControllerServer)).bind(config, base, engine_app, engine_deployment)

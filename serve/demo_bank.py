@@ -21,11 +21,11 @@ def register(config: Config, progress: Callable[[str], None]) -> None:
     BankError
         If the bank refuses one.
     """
-    client = BankClient(config.server.url, config.server.admin_key)
-    names = [registered["name"] for folder in demo_folders() for registered in [client.register(demo_body(folder))]]
-    for number, name in enumerate(names, 1):
-        adapter = client.wait_until_served(name)
-        progress(f"[{number}/{len(names)}] {name} is served by {adapter['module']}")
+    with BankClient(config.server.url, config.server.admin_key) as client:
+        names = [client.register(demo_body(folder))["name"] for folder in demo_folders()]
+        for number, name in enumerate(names, 1):
+            adapter = client.wait_until_served(name)
+            progress(f"[{number}/{len(names)}] {name} is served by {adapter['module']}")
 
 
 def demo_folders() -> list[Path]:

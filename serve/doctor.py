@@ -112,7 +112,9 @@ def _traps() -> Iterator[Finding]:
 
 def _memory() -> Finding:
     free = psutil.virtual_memory().available
-    return Finding("memory", free >= MIN_MEMORY_BYTES, f"{free / 2**30:.1f} GiB free", "free up memory to 6 GiB or more")
+    return Finding(
+        "memory", free >= MIN_MEMORY_BYTES, f"{free / 2**30:.1f} GiB free", "free up memory to 6 GiB or more"
+    )
 
 
 def _disk(state: Path) -> Finding:

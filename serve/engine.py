@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from ray import serve as ray_serve
 from ray.serve.llm import LLMConfig, LLMServer
 from vllm import SamplingParams
@@ -155,7 +155,9 @@ class EngineServer(LLMServer):  # type: ignore[misc]
     async def flip(self, table: RoutingTable) -> None:
         """Route by a newer table at once; see `router.engine.Engine.flip`."""
         if table.epoch < self.models.table.epoch:
-            raise EngineError(f"epoch {table.epoch} is older than epoch {self.models.table.epoch}, which this replica has")
+            raise EngineError(
+                f"epoch {table.epoch} is older than epoch {self.models.table.epoch}, which this replica has"
+            )
         if missing := sorted(table.modules - self.loaded.keys()):
             raise EngineError(f"epoch {table.epoch} routes to modules that are not loaded here: {', '.join(missing)}")
         names = {route.adapter: self.loaded[route.module] for route in table.routes}
@@ -179,7 +181,9 @@ class EngineServer(LLMServer):  # type: ignore[misc]
         params = SamplingParams(max_tokens=row.max_tokens, temperature=0.0)
         return Answer(text=(await self._generate(encoded.prompt_ids, params, request)).outputs[0].text)
 
-    async def _generate(self, ids: tuple[int, ...], params: SamplingParams, request: LoRARequest | None) -> RequestOutput:
+    async def _generate(
+        self, ids: tuple[int, ...], params: SamplingParams, request: LoRARequest | None
+    ) -> RequestOutput:
         prompt = {"prompt_token_ids": list(ids)}
         async with self._measuring:
             async for output in self.client.generate(prompt, params, random_uuid(), lora_request=request):
@@ -194,15 +198,13 @@ class EngineServer(LLMServer):  # type: ignore[misc]
         admission = Admission(
             server.api_key, server.admin_key, engine.max_ongoing_requests + engine.max_queued_requests
         )
-        app.add_middleware(
-            Ingress, routes=self.models.lora_requests, admission=admission, metrics=RequestMetrics()
-        )
+        app.add_middleware(Ingress, routes=self.models.lora_requests, admission=admission, metrics=RequestMetrics())
         app.add_api_route("/v1/models/{name:path}", self._retrieve_model, methods=["GET"])
         for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
             app.add_api_route(path, forward_drop_in, methods=["POST"])
         return app
 
-    async def _retrieve_model(self, name: str, request: Request) -> Response:
+    async def _retrieve_model(self, name: str) -> Response:
         card = await self.models.card(name)
         if card is None:
             return error_response(HttpError(404, f"The model `{name}` does not exist.", "model_not_found", "model"))

@@ -26,7 +26,7 @@ class Fleet:
         Longest wait for one order on all replicas.
     """
 
-    def __init__(self, handle: DeploymentHandle, timeout_seconds: float = 600.0) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], timeout_seconds: float = 600.0) -> None:
         self._handle, self._timeout = handle, timeout_seconds
 
     def views(self) -> tuple[ReplicaView, ...]:

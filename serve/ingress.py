@@ -58,9 +58,7 @@ class Ingress:
         if path in OPEN_PATHS:
             return
         plane, key = (
-            ("admin plane", self.admission.admin_key)
-            if path in ADMIN_PATHS
-            else ("data plane", self.admission.api_key)
+            ("admin plane", self.admission.admin_key) if path in ADMIN_PATHS else ("data plane", self.admission.api_key)
         )
         check_key(Headers(scope=scope), key, plane)
         if self.num_requests >= self.admission.max_requests:

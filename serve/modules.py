@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from probe.adapter_io import read_adapter, revision_of, write_adapter
 from probe.factors import LoraUpdate
-from probe.operators import merge
+from probe.operators import Norm, merge
 from router.records import Adapter, Module, Recipe
 from router.registry import Registry
 from router.store import Store
@@ -61,14 +62,13 @@ class ModuleBuilder:
         if known and self.store.module_path(known.name).is_dir():
             return known
         updates = [read_adapter(self.store.adapter_path(member)) for member in recipe.members]
-        merged = merge(updates, recipe.operator, recipe.weights, recipe.norm, rank=recipe.rank)
+        norm = cast(Norm, recipe.norm)  # a record holds text; `merge` refuses what it does not know
+        merged = merge(updates, recipe.operator, recipe.weights, norm, rank=recipe.rank)
         with self.store.staging() as folder:
             self._write(folder / "merged", merged.update)
             name = f"merged-{revision_of(folder / 'merged')[:HASH_LENGTH]}"
             self.store.keep_module(folder / "merged", name)
-        return self._record(
-            Module(name, recipe.members, recipe.rank, self._size(name), recipe, merged.kept_energy)
-        )
+        return self._record(Module(name, recipe.members, recipe.rank, self._size(name), recipe, merged.kept_energy))
 
     def path(self, module: str) -> str:
         """Return a module's folder, as the engine takes it."""

@@ -71,9 +71,7 @@ class Rollout:
     def _staying(self) -> frozenset[str]:
         return frozenset(adapter.name for adapter in self.registry.adapters() if not adapter.leaving)
 
-    def _swap(
-        self, current: RoutingTable, target: RoutingTable, modules: Mapping[str, Module], plan: Plan
-    ) -> None:
+    def _swap(self, current: RoutingTable, target: RoutingTable, modules: Mapping[str, Module], plan: Plan) -> None:
         began = time.perf_counter()
         passed = {verdict.module for verdict in self.registry.verdicts() if verdict.passed}
         ports = Ports(

@@ -193,4 +193,3 @@ def _too_little(member: Adapter, kept: Retention, target: float) -> str:
         f"{member.name} keeps {kept.value:.2f} of its gain, and the one-sided 90 % bound {kept.lower_bound:.2f} is "
         f"under the target {target} ({kept.num_rows} gate rows)"
     )
-

@@ -74,13 +74,9 @@ def build_bank(config: Config, base: Path, engine: Engine) -> Bank:
         max_trials=config.policy.max_trials,
     )
     timing = config.controller
-    clockwork = Clockwork(
-        controller.tick, registry, utc_now, timing.interval_seconds, timing.debounce_seconds
-    )
+    clockwork = Clockwork(controller.tick, registry, utc_now, timing.interval_seconds, timing.debounce_seconds)
     views = partial(_views_or_none, engine)
-    metrics.registry.register(
-        BankCollector(registry, views, config.policy.lambda_cost, lambda: clockwork.last_success)
-    )
+    metrics.registry.register(BankCollector(registry, views, config.policy.lambda_cost, lambda: clockwork.last_success))
     shapes = adaptable_shapes(config, base)
     limits = Limits(
         max_adapter_bytes=config.intake.max_adapter_bytes,

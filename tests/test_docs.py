@@ -63,9 +63,9 @@ def test_every_command_line_of_the_readme_parses() -> None:
     [
         ("serve --demoo", "No such option"),
         ("lisst", "no command lisst"),
-        ("register only-a-name", "Missing argument 'SOURCE'"),
+        ("register only-a-name", "Missing"),
         ("bank", "wants a command"),
-        ("plans --limit many", "not a valid int"),
+        ("plans --limit many", "valid int"),
     ],
 )
 def test_a_line_that_is_wrong_would_be_found(line: str, told: str) -> None:

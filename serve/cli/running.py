@@ -48,10 +48,10 @@ def register(
         "evaluation": evaluation,
         "expected_revision": expected_revision,
     }
-    client = BankClient(url, admin_key)
-    adapter = client.register({key: value for key, value in body.items() if value is not None})
-    if wait:
-        adapter = client.wait_until_served(name)
+    with BankClient(url, admin_key) as client:
+        adapter = client.register({key: value for key, value in body.items() if value is not None})
+        if wait:
+            adapter = client.wait_until_served(name)
     _print_adapters([adapter], as_json)
 
 
@@ -60,7 +60,8 @@ def list_adapters(url: Url = LOCAL, admin_key: AdminKey = None, as_json: AsJson 
 
     Example: `mergeprobe list --json`
     """
-    _print_adapters(BankClient(url, admin_key).get("/bank/adapters")["adapters"], as_json)
+    with BankClient(url, admin_key) as client:
+        _print_adapters(client.get("/bank/adapters")["adapters"], as_json)
 
 
 def show(name: str, url: Url = LOCAL, admin_key: AdminKey = None, as_json: AsJson = False) -> None:
@@ -68,7 +69,8 @@ def show(name: str, url: Url = LOCAL, admin_key: AdminKey = None, as_json: AsJso
 
     Example: `mergeprobe show math`
     """
-    adapter = BankClient(url, admin_key).get(f"/bank/adapters/{name}")
+    with BankClient(url, admin_key) as client:
+        adapter = client.get(f"/bank/adapters/{name}")
     if as_json:
         typer.echo(json.dumps(adapter, indent=2))
         return
@@ -89,11 +91,11 @@ def remove(
 
     Example: `mergeprobe remove math`
     """
-    client = BankClient(url, admin_key)
-    client.delete(f"/bank/adapters/{name}", force=force)
-    if wait:
-        with console.status(f"draining {name}"):
-            client.wait_until_gone(name)
+    with BankClient(url, admin_key) as client:
+        client.delete(f"/bank/adapters/{name}", force=force)
+        if wait:
+            with console.status(f"draining {name}"):
+                client.wait_until_gone(name)
     console.print(f"{name} is {'removed' if wait else 'leaving'}")
 
 
@@ -107,11 +109,11 @@ def plan(
 
     Example: `mergeprobe plan`, then `mergeprobe plan --apply`
     """
-    client = BankClient(url, admin_key)
-    made = client.post("/bank/replan", {"apply": apply})
-    if apply:
-        with console.status("building, measuring and swapping (follow it with: mergeprobe plans)"):
-            made = _wait_for_plan(client, made["id"])
+    with BankClient(url, admin_key) as client:
+        made = client.post("/bank/replan", {"apply": apply})
+        if apply:
+            with console.status("building, measuring and swapping (follow it with: mergeprobe plans)"):
+                made = _wait_for_plan(client, made["id"])
     _print_plan(made, as_json)
 
 
@@ -125,7 +127,8 @@ def plans(
 
     Example: `mergeprobe plans --limit 3`
     """
-    listed = BankClient(url, admin_key).get(f"/bank/plans?limit={limit}")["plans"]
+    with BankClient(url, admin_key) as client:
+        listed = client.get(f"/bank/plans?limit={limit}")["plans"]
     if as_json:
         typer.echo(json.dumps(listed, indent=2))
         return

@@ -36,18 +36,13 @@ def serve(
 
     Example: `mergeprobe serve --demo`, or `mergeprobe serve -c bank.yaml --root ./adapters`
     """
-    if address is None:
-        # Ray's switch for a machine that forms no cluster: its processes then listen on 127.0.0.1 only. Ray reads it
-        # when it is imported.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        # Ray runs its workers at niceness 15; here a worker is the engine, the one process that must not wait.
-        os.environ.setdefault("RAY_worker_niceness", "0")
+    _prepare_imports(is_private=address is None)
     from serve import app, demo_bank  # imports Ray and vLLM, which `--help` must not wait for
     from serve.doctor import check_start
 
     roots = [*(root or ()), *([demo_bank.FOLDER] if demo else ())]
     settings = _settings(config, host, port, state, api_key, admin_key, roots)
-    console.print(f"configuration: {settings.model_dump_json(exclude={'server': {'api_key', 'admin_key'}})}")
+    typer.echo(f"configuration: {settings.model_dump_json(exclude={'server': {'api_key', 'admin_key'}})}")
     check_start(settings)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
@@ -60,8 +55,21 @@ def serve(
         console.print("- stopping")
 
 
+def _prepare_imports(is_private: bool) -> None:
+    """Set what Ray and vLLM read from the environment while they are imported."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # of this process; the engine's own level is set with it
+    if is_private:
+        # Ray's switch for a machine that forms no cluster: its processes then listen on 127.0.0.1 only.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # Ray runs its workers at niceness 15; here a worker is the engine, the one process that must not wait.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+
+
 def doctor(
-    config: ConfigFile = None, state: State = None, port: Annotated[int | None, typer.Option()] = None, as_json: AsJson = False
+    config: ConfigFile = None,
+    state: State = None,
+    port: Annotated[int | None, typer.Option()] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what is missing or mismatched on this machine, and how to mend it.
 

@@ -11,7 +11,12 @@ from tests.e2e.traffic import PROMPT, client, complete
 CONTENTS = ("code", "instruction")
 PROMPTS = tuple(
     PROMPT.format(question)
-    for question in ("What is 3 and 4?", "Name a metal.", "Write a sentence about rain.", "What is the capital of France?")
+    for question in (
+        "What is 3 and 4?",
+        "Name a metal.",
+        "Write a sentence about rain.",
+        "What is the capital of France?",
+    )
 )
 NUM_REQUESTS, NUM_FLIPS, MAX_IN_FLIGHT = 200, 5, 16
 

@@ -37,7 +37,9 @@ def test_every_surface_answers_by_the_name_that_was_asked_for(served: Server) ->
     assert answer.model == "math"
     assert len(answer.choices[0].logprobs.content[0].top_logprobs) == 2
 
-    chunks = list(api.chat.completions.create(model="math", messages=QUESTION, max_tokens=8, temperature=0, stream=True))
+    chunks = list(
+        api.chat.completions.create(model="math", messages=QUESTION, max_tokens=8, temperature=0, stream=True)
+    )
     assert {chunk.model for chunk in chunks} == {"math"}
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert streamed == answer.choices[0].message.content
@@ -53,7 +55,9 @@ def test_every_surface_answers_by_the_name_that_was_asked_for(served: Server) ->
     base = complete(api, BASE, prompt)
     assert (base.models, base.module) == ({BASE}, "")
 
-    scored = api.completions.create(model="math", prompt=prompt, max_tokens=1, logprobs=3, extra_body={"prompt_logprobs": 1})
+    scored = api.completions.create(
+        model="math", prompt=prompt, max_tokens=1, logprobs=3, extra_body={"prompt_logprobs": 1}
+    )
     assert len(scored.choices[0].logprobs.top_logprobs[0]) == 3
 
     schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
@@ -120,9 +124,11 @@ def test_vllm_s_own_routes_load_and_unload(server: Server, bank: BankClient) -> 
     loaded = httpx.post(f"{server.url}/v1/load_lora_adapter", headers=admin, json=body, timeout=120)
     assert (loaded.status_code, loaded.text) == (200, "Success: LoRA adapter 'dropped-in' added successfully.")
     assert complete(client(server), "dropped-in", "hello").models == {"dropped-in"}
-    gone = httpx.post(f"{server.url}/v1/unload_lora_adapter", headers=admin, json={"lora_name": "dropped-in"}, timeout=120)
+    unload = {"lora_name": "dropped-in"}
+    gone = httpx.post(f"{server.url}/v1/unload_lora_adapter", headers=admin, json=unload, timeout=120)
     assert (gone.status_code, gone.text) == (200, "Success: LoRA adapter 'dropped-in' removed successfully.")
     with pytest.raises(openai.NotFoundError):
         complete(client(server), "dropped-in", "hello")
-    wrong = httpx.post(f"{server.url}/v1/load_lora_adapter", headers=admin, json={"lora_name": "x", "lora_path": "/etc"})
+    outside = {"lora_name": "x", "lora_path": "/etc"}
+    wrong = httpx.post(f"{server.url}/v1/load_lora_adapter", headers=admin, json=outside)
     assert wrong.status_code == 400

@@ -70,9 +70,9 @@ def steady_traffic(server: Server, models: Sequence[str], num_clients: int = 2) 
         api = client(server)
         while not stop.is_set():
             for index, model in enumerate(models):
+                stream = (index + number) % 2 == 0
                 try:
-                    reply = complete(api, model, PROMPT.format("What is 2 and 3?"), stream=(index + number) % 2 == 0, max_tokens=6)
-                    traffic.replies.append(reply)
+                    traffic.replies.append(complete(api, model, PROMPT.format("What is 2 and 3?"), stream, 6))
                 except Exception as error:  # every failure is what the tests are about
                     traffic.failures.append(f"{model}: {error!r}")
 

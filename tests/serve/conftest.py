@@ -19,3 +19,9 @@ def bank(tmp_path: Path) -> Iterator[TinyBank]:
 @pytest.fixture
 def client(bank: TinyBank) -> TestClient:
     return bank.client()
+
+
+@pytest.fixture
+def ticking(bank: TinyBank) -> Iterator[TinyBank]:
+    with bank.ticking():
+        yield bank

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from router.engine import EngineError
-from serve import registrar
-from serve.admin import admin_app, drop_in
+from serve.admin import admin_app
 from tests.serve.bank import TinyBank, eventually
 
 ROUTES = [
@@ -29,12 +26,6 @@ ROUTES = [
     ("GET", "/bank/events"),
     ("GET", "/bank/metrics"),
 ]
-
-
-@pytest.fixture
-def ticking(bank: TinyBank) -> Iterator[TinyBank]:
-    with bank.ticking():
-        yield bank
 
 
 def series(client: TestClient) -> dict[str, dict[tuple[str, ...], float]]:
@@ -346,77 +337,6 @@ def test_a_bug_is_a_500_in_the_envelope_and_tells_no_secret(bank: TinyBank, monk
     answer = bank.client(raise_server_exceptions=False).get("/bank")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
     assert "password" not in answer.text
-
-
-# vLLM's own two routes
-
-
-def load(bank: TinyBank, **fields: object) -> tuple[int, str | dict[str, object]]:
-    return drop_in(bank.bank, "load_lora_adapter", json.dumps(fields).encode())
-
-
-def unload(bank: TinyBank, **fields: object) -> tuple[int, str | dict[str, object]]:
-    return drop_in(bank.bank, "unload_lora_adapter", json.dumps(fields).encode())
-
-
-def test_loading_returns_when_the_adapter_is_served_and_unloading_when_it_is_gone(
-    ticking: TinyBank, client: TestClient
-) -> None:
-    source = str(ticking.source("a"))
-    answer = load(ticking, lora_name="a", lora_path=source, load_inplace=False)
-    assert answer == (200, "Success: LoRA adapter 'a' added successfully.")
-    assert state_of(client, "a") == "serving"
-    assert ticking.registry.table().route("a").placement == "separate", "it brought no evaluation rows"
-    assert load(ticking, lora_name="a", lora_path=source)[0] == 200, "again is no error"
-    answer = unload(ticking, lora_name="a", lora_int_id=1)
-    assert answer == (200, "Success: LoRA adapter 'a' removed successfully.")
-    assert ticking.registry.adapters() == ()
-    assert not any(replica.resident for replica in ticking.engine.replicas)
-
-
-@pytest.mark.parametrize(
-    ("verb", "body", "status", "param"),
-    [
-        ("load_lora_adapter", b"{", 400, None),
-        ("load_lora_adapter", b"[]", 400, None),
-        ("load_lora_adapter", b'{"lora_name": "a"}', 400, None),
-        ("load_lora_adapter", b'{"lora_name": 5, "lora_path": "/etc"}', 400, None),
-        ("load_lora_adapter", b'{"lora_name": "a/b", "lora_path": "/etc"}', 400, "lora_name"),
-        ("load_lora_adapter", b'{"lora_name": "a", "lora_path": "/etc"}', 400, "lora_path"),
-        ("unload_lora_adapter", b"[" * 9999, 400, None),
-        ("unload_lora_adapter", b'{"lora_name": ["a"]}', 400, None),
-        ("unload_lora_adapter", b'{"lora_name": "ghost"}', 404, None),
-        ("unload_lora_adapter", b'{"lora_name": "safety"}', 409, "force"),
-    ],
-)
-def test_a_refused_drop_in_changes_nothing(
-    bank: TinyBank, verb: str, body: bytes, status: int, param: str | None
-) -> None:
-    bank.register("safety", protected=True)
-    before = bank.state()
-    answered, envelope = drop_in(bank.bank, verb, body)
-    assert answered == status, envelope
-    assert isinstance(envelope, dict)
-    assert envelope["error"]["param"] == param
-    assert bank.state() == before
-
-
-def test_loading_an_adapter_that_the_engine_refuses_is_422(ticking: TinyBank) -> None:
-    honest = ticking.respond
-    ticking.engine.respond = lambda module, row: honest(None, row)  # nothing that is loaded changes an answer
-    status, envelope = load(ticking, lora_name="a", lora_path=str(ticking.source("a")))
-    assert (status, envelope["error"]["code"]) == (422, "refused_by_engine")
-    assert "answers exactly as the base does" in envelope["error"]["message"]
-
-
-def test_waiting_ends_with_503_when_nothing_comes_of_it(bank: TinyBank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registrar, "WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(registrar, "POLL_SECONDS", 0.0)
-    status, envelope = load(bank, lora_name="a", lora_path=str(bank.source("a")))
-    assert (status, envelope["error"]["code"]) == (503, "not_ready")
-    assert state_of(bank.client(), "a") == "pending", "it is registered all the same"
-    status, envelope = unload(bank, lora_name="a")
-    assert (status, envelope["error"]["code"]) == (503, "not_ready")
 
 
 def test_an_engine_error_is_503_with_retry_after(bank: TinyBank) -> None:

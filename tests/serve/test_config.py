@@ -48,6 +48,8 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("engine: {max_lora_rank: 7}", ["engine.max_lora_rank", "7"]),
         ("engine: {accelerator: tpu}", ["engine.accelerator", "'cpu' or 'gpu'", "tpu"]),
         ("policy: {max_group_size: 1}", ["policy.max_group_size", "1"]),
+        ("policy: {recipes: [[mean, loudest]]}", ["policy.recipes", "(mean, loudest) is unknown", "mean_source"]),
+        ("policy: {recipes: [[tess, none]]}", ["policy.recipes", "(tess, none) is unknown", "operators are ta, mean"]),
         ("controller: {interval_seconds: 0}", ["controller.interval_seconds", "greater than 0"]),
         ("server: 5", ["server", "5"]),
         ("- a\n- b", ["holds a list", "expected a mapping"]),
