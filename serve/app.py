@@ -30,7 +30,7 @@ MIN_LOGICAL_CPUS = 8
 CPU_KWARGS = {"enforce_eager": True, "dtype": "float32", "max_model_len": 2048}
 CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 FEW_CORES = 4
-"""Up to here the engine computes on every core: vLLM would keep one of them for its scheduler, half of a small machine."""
+"""Up to here the engine computes on every core: vLLM would keep one for its scheduler, half of a small machine."""
 ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "INFO"}
 CHATTY = ("alembic", "ray", "ray.serve")
 

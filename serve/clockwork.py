@@ -44,7 +44,7 @@ class Clockwork:
         self._tick, self._registry, self._clock = tick, registry, clock
         self._interval, self._debounce = interval_seconds, debounce_seconds
         self._changed = threading.Condition()
-        self._due = time.monotonic()  # the first tick at once: it takes up whatever a crash left undone
+        self._due = self._timer = time.monotonic()  # the first tick at once: it takes up what a crash left undone
         self._asked: list[str] = []
         self._stopping = False
         self._last: Plan | None = None
@@ -64,9 +64,9 @@ class Clockwork:
             self._changed.notify_all()
 
     def poke(self) -> None:
-        """Something changed: tick once it has been quiet for the debounce time."""
+        """Something changed: tick once it has been quiet for the debounce time, or when the timer is due anyway."""
         with self._changed:
-            self._due = time.monotonic() + self._debounce
+            self._due = min(self._timer, time.monotonic() + self._debounce)
             self._changed.notify_all()
 
     def ask(self) -> Plan:
@@ -103,7 +103,7 @@ class Clockwork:
         with self._changed:
             while not self._stopping and not self._asked and (left := self._due - time.monotonic()) > 0:
                 self._changed.wait(left)
-            self._due = time.monotonic() + self._interval
+            self._due = self._timer = time.monotonic() + self._interval
             return not self._stopping
 
     def _carry_out(self, plan: Plan, keep: bool) -> Plan:

@@ -98,7 +98,9 @@ class PolicyConfig(_Section):
     """Most members of a merged module."""
     max_trials: int = Field(2, ge=0)
     """Groups built and measured in one tick."""
-    recipes: tuple[tuple[str, str], ...] = (("mean", "none"), ("ta", "mean_source"), ("ta", "none"))
+    recipes: tuple[tuple[str, str], ...] = Field(
+        (("mean", "none"), ("ta", "mean_source"), ("ta", "none")), min_length=1, max_length=3
+    )
     """(operator, norm rule) to try on a group, in this order; three at most, since each costs a measurement."""
 
     @field_validator("recipes")

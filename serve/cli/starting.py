@@ -36,14 +36,16 @@ def serve(
 
     Example: `mergeprobe serve --demo`, or `mergeprobe serve -c bank.yaml --root ./adapters`
     """
-    _prepare_imports(is_private=address is None)
-    from serve import app, demo_bank  # imports Ray and vLLM, which `--help` must not wait for
+    from serve import demo_bank
     from serve.doctor import check_start
 
     roots = [*(root or ()), *([demo_bank.FOLDER] if demo else ())]
     settings = _settings(config, host, port, state, api_key, admin_key, roots)
     typer.echo(f"configuration: {settings.model_dump_json(exclude={'server': {'api_key', 'admin_key'}})}")
     check_start(settings)
+    _prepare_imports(is_private=address is None)
+    from serve import app  # imports Ray and vLLM, which a refused start and `--help` must not wait for
+
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, lambda *_: stopping.set())

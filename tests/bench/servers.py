@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,8 +18,6 @@ import httpx
 import psutil
 import yaml
 
-from serve.app import llm_config
-from serve.base_model import base_folder
 from serve.client import BankClient
 from serve.config import Config, read_config
 from serve.demo_bank import FOLDER as DEMO
@@ -79,18 +77,35 @@ def our_server(config_file: Path) -> Iterator[tuple[Server, Path]]:
 @contextmanager
 def vllm_server(config: Config, module: Path, log: Path) -> Iterator[Server]:
     """Run `vllm serve` inside the block, with the engine arguments and environment that our server gives its engine."""
-    base, port = base_folder(config), free_port()
-    engine = llm_config(config, base)
-    command = (
-        *(*COMMAND, "serve", str(base), "--host", "127.0.0.1", "--port", str(port)),
-        *("--served-model-name", config.base.name),
-        *serve_arguments(engine.engine_kwargs),
-        *("--lora-modules", f"{MODEL}={module}"),
-    )
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with _running(command, log, engine.runtime_env["env_vars"]) as process:
+    engine, env = _engine_settings(config)
+    command = (
+        *COMMAND,
+        "serve",
+        *engine,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--lora-modules",
+        f"{MODEL}={module}",
+    )
+    with _running(command, log, env) as process:
         _wait(process, log, lambda: _is_healthy(url))
         yield Server("vllm serve", url, process.pid, command)
+
+
+def _engine_settings(config: Config) -> tuple[list[str], dict[str, str]]:
+    """Return the arguments and the environment that our server gives its engine, as `vllm serve` takes them."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # Ray turns every library's logging on
+    from serve.app import llm_config  # imports Ray and vLLM, which `--help` must not wait for
+    from serve.base_model import base_folder
+
+    base = base_folder(config)
+    engine = llm_config(config, base)
+    arguments = [str(base), "--served-model-name", config.base.name, *serve_arguments(engine.engine_kwargs)]
+    return arguments, dict(engine.runtime_env["env_vars"])
 
 
 def free_port() -> int:
@@ -116,7 +131,7 @@ def _running(command: Sequence[str], log: Path, env: dict[str, str]) -> Iterator
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ask a server to end, and end by id whatever of its tree is then left."""
     started = tree(process.pid)
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # not SIGINT, which a server started by a background job ignores
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)
     for left in started:
