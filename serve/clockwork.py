@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -44,7 +45,7 @@ class Clockwork:
         self._tick, self._registry, self._clock = tick, registry, clock
         self._interval, self._debounce = interval_seconds, debounce_seconds
         self._changed = threading.Condition()
-        self._due = self._timer = time.monotonic()  # the first tick at once: it takes up what a crash left undone
+        self._due = time.monotonic()  # the first tick at once: it takes up whatever a crash left undone
         self._asked: list[str] = []
         self._stopping = False
         self._last: Plan | None = None
@@ -66,7 +67,7 @@ class Clockwork:
     def poke(self) -> None:
         """Something changed: tick once it has been quiet for the debounce time, or when the timer is due anyway."""
         with self._changed:
-            self._due = min(self._timer, time.monotonic() + self._debounce)
+            self._due = time.monotonic() + self._debounce
             self._changed.notify_all()
 
     def ask(self) -> Plan:
@@ -100,10 +101,11 @@ class Clockwork:
             self._registry.put_plan(replace(done, id=other.id, created_at=other.created_at))
 
     def _wait(self) -> bool:
+        timer = time.monotonic() + self._interval  # from the end of the last tick, so that traffic has a rest
         with self._changed:
-            while not self._stopping and not self._asked and (left := self._due - time.monotonic()) > 0:
+            while not self._stopping and not self._asked and (left := min(self._due, timer) - time.monotonic()) > 0:
                 self._changed.wait(left)
-            self._due = self._timer = time.monotonic() + self._interval
+            self._due = math.inf
             return not self._stopping
 
     def _carry_out(self, plan: Plan, keep: bool) -> Plan:

@@ -123,8 +123,8 @@ class VerifyConfig(_Section):
     num_reference_rows: int = Field(4, ge=1)
     reference_tolerance_nats: float = Field(0.05, gt=0)
     """Largest difference of mean answer log-likelihood, engine against reference (float32 agrees to about 1e-4)."""
-    max_concurrent_rows: int = Field(16, ge=1)
-    """Evaluation rows in the engine at once: low, so that verification does not crowd out traffic."""
+    max_concurrent_rows: int = Field(4, ge=1)
+    """Evaluation rows in the engine at once. Every one lengthens the steps that clients' tokens wait for."""
 
 
 class ControllerConfig(_Section):

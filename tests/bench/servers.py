@@ -66,7 +66,8 @@ def our_server(config_file: Path) -> Iterator[tuple[Server, Path]]:
     command = (str(Path(sys.executable).parent / "mergeprobe"), "serve", "--config", str(config_file))
     log = config_file.parent / "mergeprobe.log"
     with _running(command, log, {"COLUMNS": "200"}) as process:
-        _wait(process, log, lambda: "MergeProbe ready at" in log.read_text())
+        # With the address: a traceback in the log may quote the line of code that prints the rest.
+        _wait(process, log, lambda: f"MergeProbe ready at {config.server.url}" in log.read_text())
         bank = BankClient(config.server.url)
         body = demo_body(DEMO / MODEL)
         bank.register({key: value for key, value in body.items() if key != "evaluation"})

@@ -37,14 +37,13 @@ def replan(bank: BankClient) -> dict[str, object]:
 
 @pytest.fixture
 def merged_bank(server: Server, bank: BankClient) -> list[dict[str, object]]:
-    """The demo bank after two plans: newcomers scored, the most promising groups measured."""
+    """The demo bank after a plan that a person asked for: newcomers scored, the most promising groups measured."""
     names = [folder.name for folder in demo_folders()]
     assert len(names) >= 6
     for name in names:
         bank.register(demo(name))
     for name in names:
         bank.wait_until_served(name)
-    replan(bank)
     replan(bank)
     adapters: list[dict[str, object]] = bank.get("/bank/adapters")["adapters"]
     return adapters
