@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from probe.operators import MergeError
 from probe.retention import Gain, gain
 from router.planner import BankState, Candidate, Planner
-from router.records import BASE, Adapter, Module, Part, Placement, Plan, PlanState, Trial, Verdict
+from router.records import BASE, Adapter, Module, Part, Placement, Plan, PlanState, Recipe, Trial, Verdict
 from router.registry import Registry
 from serve.affinities import Affinities
 from serve.metrics import ControllerMetrics
@@ -110,21 +111,26 @@ class Controller:
     def try_recipe(self, trial: Trial) -> None:
         """Build the trial's next recipe, load it beside the traffic, measure it, and record the verdict."""
         recipe = trial.recipes[0]
-        members = [self._by_revision(revision) for revision in recipe.members]
-        module = self.modules.merged(recipe)
-        self.rollout.load(module.name)
-        try:
-            self.verifier.check(module)
-            verdict = self.verifier.judge(recipe, module, members, self._resident, self._safety_sets())
-        except ModuleRefused as error:
-            verdict = Verdict(recipe, module.name, False, str(error))
+        registered = {adapter.revision: adapter for adapter in self.registry.adapters()}
+        if not registered.keys() >= set(recipe.members):
+            return  # somebody registered anew or removed a member since the plan was made
+        verdict = self._judge(recipe, [registered[member] for member in recipe.members])
         self.registry.put_verdict(replace(verdict, decided_at=self.clock()))
         outcome = "passed" if verdict.passed else "failed"
         told = f"{' + '.join(trial.adapters)} by {recipe.operator} ({recipe.norm}) {outcome}: {verdict.reason}"
-        self.registry.record_event("verdict", module.name, told)
+        self.registry.record_event("verdict", verdict.module, told)
 
-    def _by_revision(self, revision: str) -> Adapter:
-        return next(adapter for adapter in self.registry.adapters() if adapter.revision == revision)
+    def _judge(self, recipe: Recipe, members: list[Adapter]) -> Verdict:
+        try:
+            module = self.modules.merged(recipe)
+        except MergeError as error:
+            return Verdict(recipe, "", False, str(error))
+        self.rollout.load(module.name)
+        try:
+            self.verifier.check(module)
+        except ModuleRefused as error:
+            return Verdict(recipe, module.name, False, str(error))
+        return self.verifier.judge(recipe, module, members, self._resident, self._safety_sets())
 
     def _resident(self, adapter: Adapter) -> Module:
         """Return an adapter's own module, loaded; the next rollout frees it if no route needs it."""
