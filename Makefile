@@ -50,6 +50,7 @@ test: install system-packages lint
 	$(BIN)/pytest
 
 bench: install
+	$(BIN)/python -m tests.bench.cpu_lora
 	$(BIN)/python -m tests.bench.against_vllm
 
 clean:

@@ -143,7 +143,10 @@ def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
 def test_shipped_targets_are_the_defaults_of_bank_and_ray() -> None:
     jobs = {job["job_name"]: job for job in yaml.safe_load(PROMETHEUS.read_text())["scrape_configs"]}
     assert jobs["mergeprobe"]["static_configs"][0]["targets"] == [f"127.0.0.1:{ServerConfig().port}"]
-    assert jobs["ray"]["file_sd_configs"][0]["files"] == [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]
+    assert jobs["ray"]["static_configs"][0]["targets"] == [f"127.0.0.1:{ServerConfig().metrics_port}"]
+    assert (
+        f"# file_sd_configs:\n    #   - files: [/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}]" in PROMETHEUS.read_text()
+    )
 
 
 def test_the_retention_floor_is_the_policys_default() -> None:
