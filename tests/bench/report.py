@@ -111,9 +111,9 @@ def print_report(result: Mapping[str, Any], console: Console) -> None:
     console.print(_ratio_table(result))
     for name, server in result["servers"].items():
         for use in server["engine_threads"]:
-            cores = sorted({core for allowed in use["cores"] for core in allowed})
+            cores = ", ".join(str(list(allowed)) for allowed in use["cores"]) or "none"
             console.print(
-                f"{name}: {use['process']} computed with {use['num_busy']} threads on cores {cores}, "
+                f"{name}: {use['process']} computed with {use['num_busy']} threads, bound to {cores}; "
                 f"{use['cpu_share']:.2f} cores of CPU time, niceness {use['niceness']}"
             )
     console.print(

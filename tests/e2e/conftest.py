@@ -97,7 +97,7 @@ def close_clients() -> None:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while "MergeProbe ready at" not in log.read_text():
+    while "MergeProbe ready at http" not in log.read_text():
         if process.poll() is not None or time.monotonic() > deadline:
             pytest.fail(f"the server did not start:\n{log.read_text()[-5000:]}")
         time.sleep(0.5)
