@@ -37,6 +37,9 @@ from serve.routing import LiveRoutes, current_call
 
 log = logging.getLogger("ray.serve")
 
+DECODED_AT_ONCE = 4
+"""Generated rows for one forced row: they add a token to most steps, a forced row adds its whole prompt to one."""
+
 
 class BankModels(OpenAIServingModels):
     """vLLM's list of served models, answering by the names that clients use."""
@@ -86,7 +89,8 @@ class EngineServer(LLMServer):  # type: ignore[misc]
         self.loaded: dict[str, LoRARequest] = {}
         self._next_id = 1
         self._order = asyncio.Lock()
-        self._measuring = asyncio.Semaphore(config.verify.max_concurrent_rows)
+        at_once = config.verify.max_concurrent_rows
+        self._room = {"forced": asyncio.Semaphore(at_once), "generated": asyncio.Semaphore(DECODED_AT_ONCE * at_once)}
         await super().__init__(llm_config)
 
     async def start(self) -> None:
@@ -174,20 +178,21 @@ class EngineServer(LLMServer):  # type: ignore[misc]
 
     async def _answer(self, row: Row, request: LoRARequest | None) -> Answer:
         encoded = encode_row(self.client.get_tokenizer(), row)
-        if row.scorer == "forced":
-            ids = encoded.prompt_ids + encoded.answer_ids
-            params = SamplingParams(max_tokens=1, prompt_logprobs=0, temperature=0.0)
-            return _forced_answer(await self._generate(ids, params, request), encoded)
-        params = SamplingParams(max_tokens=row.max_tokens, temperature=0.0)
-        return Answer(text=(await self._generate(encoded.prompt_ids, params, request)).outputs[0].text)
+        async with self._room[row.scorer]:
+            if row.scorer == "forced":
+                params = SamplingParams(max_tokens=1, prompt_logprobs=0, temperature=0.0)
+                return _forced_answer(
+                    await self._generate(encoded.prompt_ids + encoded.answer_ids, params, request), encoded
+                )
+            params = SamplingParams(max_tokens=row.max_tokens, temperature=0.0)
+            return Answer(text=(await self._generate(encoded.prompt_ids, params, request)).outputs[0].text)
 
     async def _generate(
         self, ids: tuple[int, ...], params: SamplingParams, request: LoRARequest | None
     ) -> RequestOutput:
         prompt = {"prompt_token_ids": list(ids)}
-        async with self._measuring:
-            async for output in self.client.generate(prompt, params, random_uuid(), lora_request=request):
-                final = output
+        async for output in self.client.generate(prompt, params, random_uuid(), lora_request=request):
+            final = output
         return final
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
