@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
+import openai
 import pytest
 
 from probe.bank.tasks import TASKS
@@ -17,7 +19,7 @@ from probe.scoring import grade_all
 from serve.client import BankClient
 from serve.demo_bank import demo_folders
 from tests.e2e.conftest import DEMO, Server, demo
-from tests.e2e.traffic import client
+from tests.e2e.traffic import client, complete
 
 NUM_HTTP_ROWS = 40
 PLAN_SECONDS = 1500.0
@@ -111,15 +113,16 @@ def _compare_with_offline(server: Server, cards: dict[str, dict[str, object]]) -
         assert gap <= allowed, f"{name}: {gap:.3f} apart, at most {allowed:.3f} is 2 standard errors"
 
 
-def _answers(api: object, name: str, rows: Sequence[Row]) -> tuple[Answer, ...]:
+def _answers(api: openai.OpenAI, name: str, rows: Sequence[Row]) -> tuple[Answer, ...]:
     """Let the endpoint answer rows: greedy text, which for a forced row must be the whole answer."""
-    answers = []
-    for row in rows:
+
+    def answer(row: Row) -> Answer:
         max_tokens = row.max_tokens if row.scorer == "generated" else 24
-        reply = api.completions.create(model=name, prompt=row.prompt, max_tokens=max_tokens, temperature=0)  # type: ignore[attr-defined]
-        text = reply.choices[0].text
-        answers.append(Answer(text=text) if row.scorer == "generated" else Answer(text == row.answer, 0.0))
-    return tuple(answers)
+        text = complete(api, name, row.prompt, max_tokens=max_tokens).text
+        return Answer(text=text) if row.scorer == "generated" else Answer(text == row.answer, 0.0)
+
+    with ThreadPoolExecutor(8) as pool:
+        return tuple(pool.map(answer, rows))
 
 
 def test_the_demo_covers_every_domain() -> None:
