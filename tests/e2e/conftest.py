@@ -63,6 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "server": {"port": port, "metrics_port": metrics_port, "api_key": API_KEY, "admin_key": ADMIN_KEY},
         "controller": {"interval_seconds": 30, "debounce_seconds": 0.5},
         "policy": {"max_trials": 1},
+        "verify": {"max_concurrent_rows": 12},
         "intake": {"roots": [str(DEMO), str(root)], "max_adapter_bytes": 64 << 20},
         "state": str(folder / "state"),
     }
