@@ -74,7 +74,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             [Path(sys.executable).parent / "mergeprobe", "serve", "--config", folder / "bank.yaml"],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "COLUMNS": "200"},
+            env={**clean_environment(), "COLUMNS": "200"},
         )
     try:
         _wait_until_ready(process, log)
@@ -102,6 +102,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             pytest.fail(f"the server did not start:\n{log.read_text()[-5000:]}")
         time.sleep(0.5)
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without what Ray has set in it for this process when a test imported it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
 def free_port() -> int:

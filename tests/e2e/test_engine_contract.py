@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 
 from serve.client import BankClient
-from tests.e2e.conftest import DEMO, Server, demo
+from tests.e2e.conftest import DEMO, Server, clean_environment, demo
 
 
 def test_the_real_engine_keeps_the_contract(server: Server, bank: BankClient) -> None:
@@ -22,7 +21,7 @@ def test_the_real_engine_keeps_the_contract(server: Server, bank: BankClient) ->
     registry = f"sqlite:///{server.state / 'registry.db'}"
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.contract_process", address[1], registry, folder],
-        env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+        env={**clean_environment(), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
         capture_output=True,
         text=True,
         timeout=300,
