@@ -21,7 +21,8 @@ def test_the_real_engine_keeps_the_contract(server: Server, bank: BankClient) ->
     registry = f"sqlite:///{server.state / 'registry.db'}"
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.contract_process", address[1], registry, folder],
-        env={**clean_environment(), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+        # A Ray that starts itself asks for its token; who joins has to be told to show it.
+        env={**clean_environment(), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"},
         capture_output=True,
         text=True,
         timeout=300,
