@@ -32,7 +32,7 @@ CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 FEW_CORES = 4
 """Up to here the engine computes on every core: vLLM would keep one for its scheduler, half of a small machine."""
 ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "INFO"}
-CHATTY = ("alembic", "ray", "ray.serve")
+CHATTY = ("alembic", "httpx", "ray", "ray.serve")
 
 
 def llm_config(config: Config, base: Path) -> LLMConfig:
