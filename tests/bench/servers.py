@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from serve.demo_bank import demo_body
 from tests.bench.load import MODEL
 from tests.bench.usage import tree
 from tests.bench.vllm_cli import COMMAND, serve_arguments
+from tests.ports import free_port
 
 START_SECONDS = 420.0
 STOP_SECONDS = 60.0
@@ -107,13 +107,6 @@ def _engine_settings(config: Config) -> tuple[list[str], dict[str, str]]:
     engine = llm_config(config, base)
     arguments = [str(base), "--served-model-name", config.base.name, *serve_arguments(engine.engine_kwargs)]
     return arguments, dict(engine.runtime_env["env_vars"])
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

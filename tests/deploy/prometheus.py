@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from tests.deploy.queries import PROMETHEUS
+from tests.ports import free_port
 
 START_SECONDS = 20.0
 POLL_SECONDS = 0.1
@@ -73,7 +73,7 @@ def _with_authorization(text: str) -> str:
 @contextmanager
 def running_prometheus(folder: Path, config: dict[str, Any]) -> Iterator[Prometheus]:
     """Start a server with its data in `folder`, yield it when it is ready, and stop it."""
-    file, port = folder / "prometheus.yml", _free_port()
+    file, port = folder / "prometheus.yml", free_port()
     file.write_text(yaml.safe_dump(config))
     listen = f"--web.listen-address=127.0.0.1:{port}"
     command = [program("prometheus"), f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}", listen]
@@ -103,9 +103,3 @@ def promtool(*arguments: str | Path) -> None:
     """Run promtool; fail with what it says."""
     done = subprocess.run([program("promtool"), *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

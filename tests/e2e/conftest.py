@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import yaml
 from serve.client import BankClient
 from serve.demo_bank import FOLDER as DEMO
 from serve.demo_bank import demo_body
+from tests.ports import free_port
 
 API_KEY, ADMIN_KEY = "data-key", "admin-key"
 START_SECONDS = 420.0
@@ -107,13 +107,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 def clean_environment() -> dict[str, str]:
     """Return the environment without what Ray has set in it for this process when a test imported it."""
     return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def postgres_cluster() -> Iterator[str]:
     pytest.importorskip("psycopg", reason="the PostgreSQL driver psycopg is not installed")
     # Not pytest's folder: the server's user must be able to enter it.
     folder = Path(tempfile.mkdtemp(prefix="mergeprobe-pg-"))
-    port = _free_port()
+    port = free_port()
     try:
         as_user = _as_server_user(folder)
         data = str(folder / "data")
@@ -78,9 +79,3 @@ def _run(command: list[str], folder: Path) -> None:
     # The output goes to a file: the started server inherits it and would keep a pipe open for ever.
     with (folder / "output").open("a") as output:
         subprocess.run(command, check=True, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=folder)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
