@@ -16,6 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from probe.records import MergeProbeError
+
+
+class FactorError(MergeProbeError):
+    """Factors that are no update: not finite, of rank 0, or of a rank that their shape does not allow."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoraFactor:
@@ -69,7 +75,7 @@ class CoreSpace:
     Q_B
         (d_out, k_B), orthonormal columns spanning every B_i.
     Q_A
-        (d_in, k_A), orthonormal columns spanning the rows of every A_i.
+        (d_in, k_A), orthonormal columns spanning the rows of every A_i; None is the identity, and k_A = d_in then.
     cores
         (n, k_B, k_A), C_i; zero where update i lacks the module.
 
@@ -79,8 +85,13 @@ class CoreSpace:
     """
 
     Q_B: Tensor
-    Q_A: Tensor
+    Q_A: Tensor | None
     cores: Tensor
+
+    @property
+    def size(self) -> int:
+        """The larger of d_out and d_in."""
+        return max(self.Q_B.shape[0], self.cores.shape[2] if self.Q_A is None else self.Q_A.shape[0])
 
 
 def tolerance(size: int) -> float:
@@ -90,6 +101,22 @@ def tolerance(size: int) -> float:
     the rounding of our own sums separates a true zero from a weak direction.
     """
     return size * sys.float_info.epsilon
+
+
+def check_factor(factor: LoraFactor) -> None:
+    """Refuse a factor that no finite update of its shape could have.
+
+    Raises
+    ------
+    FactorError
+    """
+    B, A = factor.B, factor.A
+    if B.dim() != 2 or A.dim() != 2 or B.shape[1] != A.shape[0]:
+        raise FactorError(f"B is {tuple(B.shape)} and A is {tuple(A.shape)}; expected (d_out, r) and (r, d_in).")
+    if not 1 <= factor.rank <= min(factor.shape):
+        raise FactorError(f"rank {factor.rank} of a {factor.shape} update; expected 1 to {min(factor.shape)}.")
+    if not (B.isfinite().all() and A.isfinite().all()):
+        raise FactorError("the factors hold NaN or infinite values; training has diverged.")
 
 
 def canonical(factor: LoraFactor) -> LoraFactor:
@@ -107,25 +134,34 @@ def canonical(factor: LoraFactor) -> LoraFactor:
     return LoraFactor(B=u * signs * root, A=(v * signs * root).T)
 
 
-def core_space(factors: Sequence[LoraFactor | None]) -> CoreSpace:
+def core_space(factors: Sequence[LoraFactor | None], also_in: Tensor | None = None) -> CoreSpace:
     """Express several updates of one module in shared bases; None is a zero update.
 
-    The bases come from SVDs of the stacked *canonical* factors, so they depend neither on gauge nor on order.
+    The bases are singular vectors of the stacked *canonical* factors, so they depend neither on gauge nor on order.
+    All that touches the long axes is one QR of each stack; the rest happens at the size of the summed ranks.
 
     Parameters
     ----------
     factors
         At least one of them is not None, and all have one (d_out, d_in).
+    also_in
+        (d_in, q), directions that Q_A shall span too, after those of the updates; for operators that read inputs.
     """
-    parts = [None if factor is None else canonical(factor) for factor in factors]
-    present = [part for part in parts if part is not None]
-    Q_B = _basis(torch.cat([part.B for part in present], dim=1))
-    Q_A = _basis(torch.cat([part.A.T for part in present], dim=1))
-    cores = torch.zeros(len(parts), Q_B.shape[1], Q_A.shape[1], dtype=torch.float64)
-    for index, part in enumerate(parts):
-        if part is not None:
-            cores[index] = (Q_B.T @ part.B) @ (part.A @ Q_A)
-    return CoreSpace(Q_B=Q_B, Q_A=Q_A, cores=cores)
+    left, left_cores = _shared_qr([None if f is None else f.B for f in factors])
+    right, right_cores = _shared_qr([None if f is None else f.A.T for f in factors])
+    size = max(left.shape[0], right.shape[0])
+    canon = [_canonical_parts(b @ a.T, size) for b, a in zip(left_cores, right_cores, strict=True)]
+    small_B = _basis(torch.cat([u * s.sqrt() for u, s, _ in canon], dim=1))
+    small_A = _basis(torch.cat([v * s.sqrt() for _, s, v in canon], dim=1))
+    cores = torch.stack([(small_B.T @ u * s) @ (v.T @ small_A) for u, s, v in canon])
+    signs_B, signs_A = _column_signs(Q_B := left @ small_B), _column_signs(Q_A := right @ small_A)
+    space = CoreSpace(Q_B * signs_B, Q_A * signs_A, cores * signs_B[:, None] * signs_A)
+    return space if also_in is None else _widened(space, also_in.double())
+
+
+def input_coordinates(space: CoreSpace) -> CoreSpace:
+    """Return the same updates with their columns in the module's own inputs: Q_A the identity, cores (n, k_B, d_in)."""
+    return space if space.Q_A is None else CoreSpace(space.Q_B, None, space.cores @ space.Q_A.T)
 
 
 def truncate(space: CoreSpace, core: Tensor, rank: int) -> tuple[LoraFactor, float, float]:
@@ -138,13 +174,23 @@ def truncate(space: CoreSpace, core: Tensor, rank: int) -> tuple[LoraFactor, flo
     ----------
     core
         (k_B, k_A).
+
+    Raises
+    ------
+    FactorError
+        The result does not fit into float32, or is no number at all.
     """
+    if not core.isfinite().all():
+        raise FactorError("the result holds NaN or infinite values; the members are too large to merge.")
     u, s, vh = torch.linalg.svd(core, full_matrices=False)
-    num_kept = min(rank, _num_above_tolerance(s, max(space.Q_B.shape[0], space.Q_A.shape[0])))
+    num_kept = min(rank, _num_above_tolerance(s, space.size))
     root = s[:num_kept].sqrt()
-    left, right = space.Q_B @ u[:, :num_kept], space.Q_A @ vh[:num_kept].T
+    left, right = space.Q_B @ u[:, :num_kept], vh[:num_kept].T
+    right = right if space.Q_A is None else space.Q_A @ right
     signs = _column_signs(left)
     B, A = (left * signs * root).float(), (right * signs * root).T.float()
+    if not (B.isfinite().all() and A.isfinite().all()):
+        raise FactorError(f"the result is too large for float32: a singular value is {float(s[0]):.3g}.")
     if num_kept == 0:
         B, A = B.new_zeros(B.shape[0], 1), A.new_zeros(1, A.shape[1])
     return LoraFactor(B=B, A=A), float(s[:num_kept].square().sum()), float(s.square().sum())
@@ -180,9 +226,39 @@ def _num_above_tolerance(singular_values: Tensor, size: int) -> int:
     return int((singular_values > tolerance(size) * singular_values[0]).sum())
 
 
-def _basis(stack: Tensor) -> Tensor:
+def _shared_qr(sides: Sequence[Tensor | None]) -> tuple[Tensor, list[Tensor]]:
+    """Return Q (d, k) of all sides (d, r_i) stacked, and each side's coordinates (k, r_i); None has r = 0."""
+    widths = [0 if side is None else side.shape[1] for side in sides]
+    stack = torch.cat([side.double() for side in sides if side is not None], dim=1)
+    q, r = torch.linalg.qr(stack)
+    return q, list(torch.split(r, widths, dim=1))
+
+
+def _canonical_parts(core: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return U, s, V of a small core, singular values under `tolerance` dropped."""
+    u, s, vh = torch.linalg.svd(core, full_matrices=False)
+    num_kept = _num_above_tolerance(s, size)
+    return u[:, :num_kept], s[:num_kept], vh[:num_kept].T
+
+
+def _widened(space: CoreSpace, directions: Tensor) -> CoreSpace:
+    """Let Q_A span further directions (d_in, q), in which every update is zero."""
+    assert space.Q_A is not None
+    # Twice, because one projection leaves rounding as large as the directions that lie inside the span already.
+    rest = directions
+    for _ in range(2):
+        rest = rest - space.Q_A @ (space.Q_A.T @ rest)
+    scale = directions.norm(dim=0).amax() if directions.numel() else 0.0
+    further = _basis(rest, floor=tolerance(space.size) * float(scale))
+    num_new = further.shape[1]
+    return CoreSpace(
+        space.Q_B, torch.cat([space.Q_A, further], dim=1), torch.nn.functional.pad(space.cores, (0, num_new))
+    )
+
+
+def _basis(stack: Tensor, floor: float = 0.0) -> Tensor:
     u, s, _ = torch.linalg.svd(stack, full_matrices=False)
-    spanning: Tensor = u[:, : _num_above_tolerance(s, max(stack.shape))]
+    spanning: Tensor = u[:, : min(_num_above_tolerance(s, max(stack.shape)), int((s > floor).sum()))]
     return spanning * _column_signs(spanning)
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from probe.operators.operator import Members
 
-def task_arithmetic(cores: Tensor, weights: Tensor) -> Tensor:
+
+def task_arithmetic(members: Members) -> Tensor:
     """Return the weighted sum of the updates: sum_i w_i C_i.
 
     References
     ----------
     "Editing Models with Task Arithmetic" (arXiv 2212.04089), Section 2.
     """
-    return torch.einsum("n,nij->ij", weights, cores)
+    return members.weighted.sum(dim=0)
 
 
-def mean(cores: Tensor, weights: Tensor) -> Tensor:
+def mean(members: Members) -> Tensor:
     """Return the weighted mean of the updates: sum_i w_i C_i / sum_i w_i.
 
     References
     ----------
     "Model soups" (arXiv 2203.05482).
     """
-    return task_arithmetic(cores, weights / weights.sum())
+    return task_arithmetic(members) / members.weights.sum()

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
-from torch import Tensor
 
-from probe.factors import LoraFactor, LoraUpdate, core_space, norm, scaled, tolerance, truncate
+from probe.factors import (
+    CoreSpace,
+    FactorError,
+    LoraFactor,
+    LoraUpdate,
+    check_factor,
+    core_space,
+    input_coordinates,
+    norm,
+    scaled,
+    tolerance,
+    truncate,
+)
+from probe.operators.data import fisher_of_entries, input_directions, input_moments
 from probe.operators.linear import task_arithmetic
-from probe.operators.operator import Operator
-from probe.records import MergeProbeError
-
-Norm = Literal["none", "mean_source", "ta"]
-"""How long the merged update is before truncation.
-
-none: as the operator leaves it. mean_source: as long as its members on average, mean_i |D_i|. ta: as long as their
-weighted sum. |.| is the Frobenius norm over the WHOLE update and one scalar multiplies every module: a norm per module
-would amplify modules in which members cancel or hardly learnt anything, against the proportions that training chose.
-"""
-
-
-class MergeError(MergeProbeError):
-    """These updates cannot be merged in this way."""
+from probe.operators.operator import Members, Need, Norm, Operator, Property, Space
+from probe.operators.recipe import (
+    MergeError,
+    Recipe,
+    band_of_module,
+    depth_of,
+    output_rank,
+    resolve_hyper_parameters,
+    weights_by_band,
+    without_pruned,
+)
+from probe.profiles import Calibration
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,12 +51,15 @@ class Merged:
         |M| / mean_i |D_i|, >= 0; large displacement tracks failure on language models (arXiv 2511.21437).
     norm_ratio_ta
         |M| / |sum_i w_i D_i|, >= 0; infinite where the members' sum vanishes and M does not.
+    rank
+        The output rank that was asked for or chosen; `update.rank` may be lower.
     """
 
     update: LoraUpdate
     kept_energy: float
     norm_ratio_mean_source: float
     norm_ratio_ta: float
+    rank: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,38 +72,84 @@ class _MergedModule:
     ta: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """A checked recipe for one operator: what is the same for all modules."""
+
+    operator: Operator
+    hyper_parameters: dict[str, float]
+    weights: dict[str, tuple[float, ...]]
+    num_layers: int
+    rank: int
+    seed: int
+    calibrations: Sequence[Calibration] = field(default=())
+
+
 def merge_with(
-    operator: Operator, updates: Sequence[LoraUpdate], weights: Sequence[float] | None, length: Norm, rank: int
+    operator: Operator, updates: Sequence[LoraUpdate], recipe: Recipe, calibrations: Sequence[Calibration] | None
 ) -> Merged:
     """Apply one operator; see `probe.operators.merge`."""
-    weights = [1.0] * len(updates) if weights is None else list(weights)
-    _check(updates, weights, length, rank)
-    weight_tensor = torch.tensor(weights, dtype=torch.float64)
-    names = sorted({name for update in updates for name in update.factors})
-    modules = {name: _merge_module(operator, _factors(updates, name), weight_tensor, rank) for name in names}
-    return _assemble(modules, [norm(update) for update in updates], weights, length)
+    _check(operator, updates, calibrations)
+    kept = without_pruned(updates, recipe.pruned)
+    if recipe.norm is not None and recipe.norm not in get_args(Norm):
+        raise MergeError(f"Norm rule {recipe.norm!r} is unknown; expected one of {get_args(Norm)}.")
+    rank = _default_rank(operator, kept) if recipe.rank is None else recipe.rank
+    if rank < 1:
+        raise MergeError(f"Output rank is {rank}; expected 1 or more.")
+    job = _Job(
+        operator=operator,
+        hyper_parameters=dict(resolve_hyper_parameters(operator, recipe.hyper_parameters)),
+        weights=dict(weights_by_band(recipe.weights, len(kept))),
+        num_layers=depth_of(updates),
+        rank=rank,
+        seed=recipe.seed,
+        calibrations=calibrations or (),
+    )
+    names = sorted({name for update in kept for name in update.factors})
+    modules = {name: _merge_module(job, name, [update.factors.get(name) for update in kept]) for name in names}
+    return _assemble(job, modules, [norm(update) for update in kept], recipe.norm or operator.norm)
 
 
-def _factors(updates: Sequence[LoraUpdate], name: str) -> list[LoraFactor | None]:
-    factors = [update.factors.get(name) for update in updates]
-    shapes = {factor.shape for factor in factors if factor is not None}
-    if len(shapes) > 1:
-        raise MergeError(f"Module {name!r} has the shapes {sorted(shapes)}; merge adapters of one base model only.")
-    return factors
+def _default_rank(operator: Operator, updates: Sequence[LoraUpdate]) -> int:
+    ranks = [update.rank for update in updates]
+    return output_rank(sum(ranks) if Property.LOSSLESS in operator.properties else max(ranks))
 
 
-def _merge_module(
-    operator: Operator, factors: Sequence[LoraFactor | None], weights: Tensor, rank: int
-) -> _MergedModule:
-    space = core_space(factors)
-    factor, kept, total = truncate(space, operator.rule(space.cores, weights), rank)
-    ta = float(task_arithmetic(space.cores, weights).square().sum())
-    return _MergedModule(factor=factor, kept=kept, total=total, ta=ta)
+def _merge_module(job: _Job, name: str, factors: Sequence[LoraFactor | None]) -> _MergedModule:
+    _check_shapes(name, factors)
+    members, space = _members(job, name, factors)
+    core = job.operator.rule(members, **job.hyper_parameters)
+    try:
+        factor, kept, total = truncate(space, core, job.rank)
+    except FactorError as error:
+        raise MergeError(f"Module {name!r} by {job.operator.key}: {error}") from error
+    if Property.LOSSLESS in job.operator.properties and kept < total * (1 - tolerance(space.size)):
+        raise MergeError(
+            f"Module {name!r}: {job.operator.key} needs a rank over {job.rank} to keep everything; "
+            "ask for a larger rank, or use 'svd', which truncates."
+        )
+    return _MergedModule(factor=factor, kept=kept, total=total, ta=float(task_arithmetic(members).square().sum()))
 
 
-def _assemble(
-    modules: dict[str, _MergedModule], source_norms: Sequence[float], weights: Sequence[float], length: Norm
-) -> Merged:
+def _members(job: _Job, name: str, factors: Sequence[LoraFactor | None]) -> tuple[Members, CoreSpace]:
+    operator, calibrations = job.operator, job.calibrations
+    reads_inputs = Need.INPUTS in operator.needs
+    space = core_space(factors, input_directions(calibrations, name) if reads_inputs else None)
+    if operator.space is Space.INPUTS:
+        space = input_coordinates(space)
+    weights = job.weights[band_of_module(name, job.num_layers)]
+    members = Members(
+        cores=space.cores,
+        weights=torch.tensor(weights, dtype=torch.float64),
+        rank=job.rank,
+        generator=torch.Generator().manual_seed(zlib.crc32(f"{job.seed} {name}".encode())),
+        fisher=fisher_of_entries(space, calibrations, name) if Need.FISHER in operator.needs else None,
+        input_moments=input_moments(space, calibrations, name) if reads_inputs else None,
+    )
+    return members, space
+
+
+def _assemble(job: _Job, modules: dict[str, _MergedModule], source_norms: Sequence[float], length: Norm) -> Merged:
     kept, total, ta = (
         math.fsum(squares)
         for squares in zip(*((module.kept, module.total, module.ta) for module in modules.values()), strict=True)
@@ -99,8 +159,8 @@ def _assemble(
     target = {"none": before, "mean_source": mean_source, "ta": math.sqrt(ta)}[length]
     # Members that cancel out leave only rounding: stretching that to a target length would serve noise.
     size = max(max(module.factor.shape) for module in modules.values())
-    noise = tolerance(size) * math.fsum(w * s for w, s in zip(weights, source_norms, strict=True))
-    scale = target / before if before > noise else 1.0
+    largest = max(max(weights) for weights in job.weights.values())
+    scale = target / before if before > tolerance(size) * largest * math.fsum(source_norms) else 1.0
     update = scaled(LoraUpdate({name: module.factor for name, module in modules.items()}), scale)
     served = math.sqrt(kept) * scale
     return Merged(
@@ -108,6 +168,7 @@ def _assemble(
         kept_energy=_ratio(kept, total),
         norm_ratio_mean_source=_ratio(served, mean_source),
         norm_ratio_ta=_ratio(served, math.sqrt(ta)),
+        rank=job.rank,
     )
 
 
@@ -118,12 +179,24 @@ def _ratio(value: float, reference: float) -> float:
     return value / reference
 
 
-def _check(updates: Sequence[LoraUpdate], weights: Sequence[float], length: Norm, rank: int) -> None:
+def _check(operator: Operator, updates: Sequence[LoraUpdate], calibrations: Sequence[Calibration] | None) -> None:
     if not updates or not all(update.factors for update in updates):
         raise MergeError(f"Got {len(updates)} updates; expected one or more, each with a module.")
-    if len(weights) != len(updates) or not all(0 < weight < math.inf for weight in weights):
-        raise MergeError(f"Got the weights {weights} for {len(updates)} updates; expected one positive number each.")
-    if length not in get_args(Norm):
-        raise MergeError(f"Norm rule {length!r} is unknown; expected one of {get_args(Norm)}.")
-    if rank < 1:
-        raise MergeError(f"Output rank is {rank}; expected 1 or more.")
+    for index, update in enumerate(updates):
+        for name, factor in update.factors.items():
+            try:
+                check_factor(factor)
+            except FactorError as error:
+                raise MergeError(f"Member {index}, module {name!r}: {error}") from error
+    if operator.needs and (calibrations is None or len(calibrations) != len(updates)):
+        needed = " and ".join(sorted(need.value for need in operator.needs))
+        raise MergeError(
+            f"Operator {operator.key!r} reads the {needed}: it needs one calibration a member "
+            f"(`probe.calibration.calibrate`), got {0 if calibrations is None else len(calibrations)}."
+        )
+
+
+def _check_shapes(name: str, factors: Sequence[LoraFactor | None]) -> None:
+    shapes = {factor.shape for factor in factors if factor is not None}
+    if len(shapes) > 1:
+        raise MergeError(f"Module {name!r} has the shapes {sorted(shapes)}; merge adapters of one base model only.")

@@ -2,20 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
-from probe.signals.summary import Summary
+from probe.profiles import AdapterProfile, ModuleProfile, Shift
+
+
+class Family(StrEnum):
+    """Families of `mergeprobe.md`: which way a merge can fail."""
+
+    GEOMETRY = "update geometry"
+    RANK_SPACE = "rank space"
+    FISHER = "Fisher"
+    GRADIENT = "gradient"
+    ACTIVATION = "activation"
+    METADATA = "metadata"
+    BASE = "base"
+    DYNAMICS = "dynamics"
+
+
+class Need(StrEnum):
+    """What a signal is measured from; the value is what to say where it is missing."""
+
+    WEIGHTS = "the adapters' weights"
+    CALIBRATION = "a calibration pass: rows and the base model"
+    SHIFT = "a forward pass of the partner's rows under the adapter"
+    METADATA = "metadata"
+    CHECKPOINTS = "two or more early checkpoints"
+
+
+class Resolution(StrEnum):
+    """What a signal has one value for: every module, every block of the residual stream, or the adapter as a whole."""
+
+    MODULE = "module"
+    LAYER = "layer"
+    WHOLE = "whole"
+
+
+Values = Mapping[str, float]
+"""Module name, block number as text, or "" for a whole -> value. Places where it is undefined are left out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """An ordered pair of adapters: signals ask what `first` does to `second`.
+
+    Attributes
+    ----------
+    shift
+        What `first` does to the residual stream on the rows of `second`; None where it was not measured.
+    """
+
+    first: AdapterProfile
+    second: AdapterProfile
+    shift: Shift | None = None
+
+    @property
+    def modules(self) -> dict[str, tuple[ModuleProfile, ModuleProfile]]:
+        """The modules that both updates change, in the first one's order."""
+        shared = (name for name in self.first.modules if name in self.second.modules)
+        return {name: (self.first.modules[name], self.second.modules[name]) for name in shared}
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """One symmetric number about a pair of updates.
+class AdapterSignal:
+    """A number about one adapter.
 
     Attributes
     ----------
     function
-        Two summaries -> the number; NaN where it is undefined.
+        The adapter's profile -> values; called only where what it needs is there.
+    cost
+        Of one adapter, for a module of width d and rank r.
     bounds
         Least and greatest possible value.
     direction
@@ -25,7 +84,40 @@ class Signal:
     """
 
     key: str
-    function: Callable[[Summary, Summary], float]
+    family: Family
+    function: Callable[[AdapterProfile], Values]
+    resolution: Resolution
+    needs: frozenset[Need]
+    cost: str
     bounds: tuple[float, float]
     direction: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairSignal:
+    """A number about what the first adapter does to the second.
+
+    Attributes are those of `AdapterSignal`, and:
+
+    Attributes
+    ----------
+    function
+        The ordered pair -> values; called only where what it needs is there.
+    is_symmetric
+        Whether i on j equals j on i.
+    over_checkpoints
+        Whether its variance over the early checkpoints is a feature too.
+    """
+
+    key: str
+    family: Family
+    function: Callable[[Pair], Values]
+    resolution: Resolution
+    needs: frozenset[Need]
+    is_symmetric: bool
+    cost: str
+    bounds: tuple[float, float]
+    direction: str
+    source: str
+    over_checkpoints: bool = False
