@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from probe.adapter_io import read_adapter
-from probe.signals import pairwise
+from probe.all_pairs import all_pairs
+from probe.profiles import AdapterProfile, profile_of
 from router.planner import PairAffinity
 from router.store import Store
 
@@ -26,7 +27,14 @@ class Affinities:
         pairs = [frozenset(pair) for pair in combinations(sorted(set(revisions)), 2)]
         missing = [pair for pair in pairs if pair not in self._known]
         if missing:
-            updates = {name: read_adapter(self.store.adapter_path(name)) for name in frozenset().union(*missing)}
-            for pair, signals in pairwise(updates).items():
-                self._known[pair] = PairAffinity(signals.cosine, signals.overlap_above_chance)
+            self._compare(sorted(frozenset().union(*missing)))
         return {pair: self._known[pair] for pair in pairs}
+
+    def _compare(self, revisions: list[str]) -> None:
+        signals = all_pairs([self._profile(revision) for revision in revisions])
+        cosine, overlap = signals.cosine, signals.overlap_above_chance
+        for (i, first), (j, second) in combinations(enumerate(revisions), 2):
+            self._known[frozenset((first, second))] = PairAffinity(float(cosine[i, j]), float(overlap[i, j]))
+
+    def _profile(self, revision: str) -> AdapterProfile:
+        return profile_of(read_adapter(self.store.adapter_path(revision)))

@@ -1,82 +1,89 @@
-"""Signals: numbers measured on a pair of updates, from their factors alone.
+"""Signals: numbers measured on an adapter, or on what one adapter does to another.
 
-An adapter is summarised once (`summarise`), then pairs are compared cheaply. Every signal is a function of the
-updates only: re-gauging the factors, (B G, G^-1 A), changes nothing. How to add one: write a function of two
-summaries, add a row to `SIGNALS`; the contract test in `tests/probe/test_signals.py` runs every row.
+An adapter is profiled once (`probe.profiles`), then pairs are compared cheaply. Every signal is a function of the
+updates only: re-gauging the factors, (B G, G^-1 A), changes nothing.
+
+How to add one: write a function of a profile or a pair in the file of its family, add its row at the end of that file
+(a new family is a new file, and a line in the tables below), and raise `probe.features.SCHEMA_VERSION`. The contract
+test in `tests/probe/test_signals.py` runs every row and holds it to its bounds and its symmetry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
-from probe.factors import LoraUpdate
-from probe.signals.geometry import cosine, norm_ratio
-from probe.signals.signal import Signal
-from probe.signals.subspace import overlap_in, overlap_out
-from probe.signals.summary import Summary, summarise
+from probe.profiles import AdapterProfile
+from probe.signals import activation, base, fisher, geometry, gradient, metadata, rank_space
+from probe.signals.signal import AdapterSignal, Family, Need, Pair, PairSignal, Resolution, Values
 
-__all__ = ["SIGNALS", "PairSignals", "Signal", "Summary", "pair_signals", "pairwise", "summarise"]
+__all__ = [
+    "ADAPTER_SIGNALS",
+    "PAIR_SIGNALS",
+    "AdapterSignal",
+    "Family",
+    "Measured",
+    "Need",
+    "Pair",
+    "PairSignal",
+    "Resolution",
+    "Values",
+    "measure_adapter",
+    "measure_pair",
+]
 
-SIGNALS: Mapping[str, Signal] = {
+ADAPTER_SIGNALS: Mapping[str, AdapterSignal] = {
     row.key: row
     for row in (
-        Signal(
-            key="cosine",
-            function=cosine,
-            bounds=(-1.0, 1.0),
-            direction="over 0.7 the sum over-amplifies, under -0.2 it cancels",
-            source="Frobenius cosine of updates, arXiv 2606.19549, Section 3",
-        ),
-        Signal(
-            key="norm_ratio",
-            function=norm_ratio,
-            bounds=(0.0, 1.0),
-            direction="lower = the longer update drowns the shorter",
-            source="arXiv 2606.19549, Section 3",
-        ),
-        Signal(
-            key="overlap_in",
-            function=overlap_in,
-            bounds=(-1.0, 1.0),
-            direction="higher = more collision in what the updates read",
-            source="Omega_A of arXiv 2606.19549, Section 3, less chance",
-        ),
-        Signal(
-            key="overlap_out",
-            function=overlap_out,
-            bounds=(-1.0, 1.0),
-            direction="higher = more collision in what the updates write",
-            source="Omega_B of arXiv 2606.19549, Section 3, less chance",
-        ),
+        *geometry.ADAPTER_ROWS,
+        *fisher.ADAPTER_ROWS,
+        *gradient.ADAPTER_ROWS,
+        *activation.ADAPTER_ROWS,
+        *metadata.ADAPTER_ROWS,
+        *base.ADAPTER_ROWS,
+    )
+}
+
+PAIR_SIGNALS: Mapping[str, PairSignal] = {
+    row.key: row
+    for row in (
+        *geometry.PAIR_ROWS,
+        *rank_space.PAIR_ROWS,
+        *fisher.PAIR_ROWS,
+        *gradient.PAIR_ROWS,
+        *activation.PAIR_ROWS,
+        *metadata.PAIR_ROWS,
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
-class PairSignals:
-    """Every signal of one pair; NaN where it is undefined (a zero update, or no module in common)."""
+class Measured:
+    """What a signal gave: values, and where there are none, why."""
 
-    cosine: float
-    norm_ratio: float
-    overlap_in: float
-    overlap_out: float
-
-    @property
-    def overlap_above_chance(self) -> float:
-        """Mean of the two overlaps, -1..1, 0 = as for random subspaces; higher = more collision."""
-        return (self.overlap_in + self.overlap_out) / 2
+    values: Values
+    missing: str | None = None
 
 
-def pair_signals(first: Summary, second: Summary) -> PairSignals:
-    """Measure every signal on one pair; symmetric."""
-    return PairSignals(**{key: signal.function(first, second) for key, signal in SIGNALS.items()})
+def measure_adapter(signal: AdapterSignal, profile: AdapterProfile) -> Measured:
+    """Measure one signal on one adapter."""
+    if Need.CALIBRATION in signal.needs and profile.calibration is None:
+        return Measured({}, f"not measured: it needs {Need.CALIBRATION}")
+    return _with_reason(signal.function(profile), signal.needs)
 
 
-def pairwise(updates: Mapping[str, LoraUpdate]) -> dict[frozenset[str], PairSignals]:
-    """Measure every pair of a bank, keyed by the pair's two keys (revisions); for up to about a hundred adapters."""
-    summaries = {key: summarise(update) for key, update in updates.items()}
-    return {
-        frozenset(pair): pair_signals(summaries[pair[0]], summaries[pair[1]]) for pair in combinations(summaries, 2)
-    }
+def measure_pair(signal: PairSignal, pair: Pair) -> Measured:
+    """Measure one signal on one ordered pair."""
+    if Need.CALIBRATION in signal.needs and (pair.first.calibration is None or pair.second.calibration is None):
+        return Measured({}, f"not measured: it needs {Need.CALIBRATION}, for both adapters")
+    if Need.SHIFT in signal.needs and pair.shift is None:
+        return Measured({}, f"not measured: it needs {Need.SHIFT}")
+    return _with_reason(signal.function(pair), signal.needs)
+
+
+def _with_reason(values: Values, needs: frozenset[Need]) -> Measured:
+    if values:
+        return Measured(values)
+    if Need.METADATA in needs:
+        return Measured({}, f"unknown: it needs {Need.METADATA}")
+    return Measured({}, "undefined: a zero update, or no module in common")

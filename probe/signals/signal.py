@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from probe.profiles import AdapterProfile, ModuleProfile, Shift
+from probe.profiles import AdapterProfile, Calibration, ModuleProfile, Shift
+
+PAPER = "arXiv 2606.19549, Section 3"
+UNBOUNDED = (-math.inf, math.inf)
 
 
 class Family(StrEnum):
@@ -28,8 +32,7 @@ class Need(StrEnum):
     WEIGHTS = "the adapters' weights"
     CALIBRATION = "a calibration pass: rows and the base model"
     SHIFT = "a forward pass of the partner's rows under the adapter"
-    METADATA = "metadata"
-    CHECKPOINTS = "two or more early checkpoints"
+    METADATA = "metadata: what is known of the training run"
 
 
 class Resolution(StrEnum):
@@ -81,6 +84,8 @@ class AdapterSignal:
         What a high or low value means.
     source
         Where it comes from.
+    has_slope
+        Whether its slope over the early checkpoints is a feature too.
     """
 
     key: str
@@ -92,6 +97,7 @@ class AdapterSignal:
     bounds: tuple[float, float]
     direction: str
     source: str
+    has_slope: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ class PairSignal:
         The ordered pair -> values; called only where what it needs is there.
     is_symmetric
         Whether i on j equals j on i.
-    over_checkpoints
+    has_variance
         Whether its variance over the early checkpoints is a feature too.
     """
 
@@ -120,4 +126,10 @@ class PairSignal:
     bounds: tuple[float, float]
     direction: str
     source: str
-    over_checkpoints: bool = False
+    has_variance: bool = False
+
+
+def calibration_of(profile: AdapterProfile) -> Calibration:
+    """Return the calibration that a signal needs; whoever calls a signal has seen to it that it is there."""
+    assert profile.calibration is not None, "a signal was called without what it needs"
+    return profile.calibration
