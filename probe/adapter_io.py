@@ -25,7 +25,7 @@ from probe.adapter_config import AdapterConfig, AdapterError, check_base, parse_
 from probe.base_model import BaseShapes
 from probe.factors import LoraFactor, LoraUpdate
 
-__all__ = ["AdapterError", "read_adapter", "revision_of", "write_adapter"]
+__all__ = ["AdapterError", "base_name_of", "read_adapter", "revision_of", "write_adapter"]
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
@@ -70,6 +70,17 @@ def read_adapter(folder: Path | str, base: BaseShapes | None = None, max_rank: i
             if base is not None:
                 _check_module(module, shapes, base)
         return LoraUpdate({module: _load_factor(tensors, module, config.scale_of(module)) for module in modules})
+
+
+def base_name_of(folder: Path | str) -> str | None:
+    """Return the base model that an adapter says it was trained on; None where it does not say.
+
+    Raises
+    ------
+    AdapterError
+        The config is missing, unreadable or refused.
+    """
+    return parse_config(_read_config(Path(folder))).base_name
 
 
 def write_adapter(folder: Path | str, update: LoraUpdate, base_name: str, dtype: torch.dtype = torch.bfloat16) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from probe.retention import Gain
 from router.records import Adapter, RoutingTable, Verdict
 
+MAX_RECIPES = 3
+"""Recipes measured on one group, ever: each further look at the same gate rows makes a false pass likelier."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -30,8 +33,7 @@ class Settings:
         Ranks that a merged module may have, ascending: those of the engine, up to its maximum (vLLM's is 16 unless
         raised).
     recipes
-        (operator, norm rule) in the order in which to try them; at most three, because every further look at the
-        same gate rows makes a false pass likelier.
+        (operator, norm rule) in the order in which to try them, at most `MAX_RECIPES`.
     hysteresis
         Score by which a new partition must beat the running one: a swap loads modules and cools prefix caches.
     """

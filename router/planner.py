@@ -43,7 +43,10 @@ class WeightsOnlyPlanner:
         passed = self._passed_groups(list(latest.values()), mergeable)
         chosen = self._choose(passed, bank)
         members = frozenset(group.members for group in passed)
-        trials = TrialSearch(mergeable, members, chosen, frozenset(latest), bank.affinity, self.settings).propose()
+        measured = Counter(frozenset(verdict.recipe.members) for verdict in latest.values() if verdict.members)
+        trials = TrialSearch(
+            mergeable, members, chosen, frozenset(latest), measured, bank.affinity, self.settings
+        ).propose()
         merged = self._merge_decisions(chosen, mergeable)
         separate = self._separate_reasons(mergeable, passed, trials)
         decisions = [

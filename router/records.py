@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+from probe.records import Pruned, Weight
 
 BASE = "base"
 """The name under which measurements of the base model, without any module, are filed."""
@@ -75,18 +77,48 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to merge: operator, members (revisions, sorted), their weights, the norm rule and the output rank."""
+    """How to merge, and what.
+
+    Attributes
+    ----------
+    operator
+        A key of `probe.operators.OPERATORS`.
+    members
+        Revisions, sorted.
+    weights
+        One a member.
+    norm
+        The norm rule.
+    rank
+        Largest rank of any module of the result.
+    pruned
+        Parts of members that are left out, sorted.
+    hyper_parameters
+        (name, value) of those that are not the operator's defaults, sorted.
+    seed
+        Of every random number.
+    """
 
     operator: str
     members: tuple[str, ...]
-    weights: tuple[float, ...]
+    weights: tuple[Weight, ...]
     norm: str
     rank: int
+    pruned: tuple[Pruned, ...] = ()
+    hyper_parameters: tuple[tuple[str, float], ...] = ()
+    seed: int = 0
 
     @property
     def key(self) -> str:
-        """Hash of the recipe: equal recipes over equal contents have equal keys."""
-        fields = [self.operator, self.members, self.weights, self.norm, self.rank]
+        """Hash of the recipe: equal recipes over equal contents have equal keys.
+
+        Parts that a recipe does without stay out of it, so a part that is new to recipes changes no stored key.
+        """
+        fields: list[object] = [self.operator, self.members, self.weights, self.norm, self.rank]
+        pruned = [astuple(part) for part in self.pruned]
+        optional = {"pruned": pruned, "hyper_parameters": self.hyper_parameters, "seed": self.seed}
+        if given := {name: part for name, part in optional.items() if part}:
+            fields.append(given)
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 

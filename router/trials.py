@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations, islice
 
-from router.bank_state import PairAffinity, Settings
+from probe.operators import output_rank
+from router.bank_state import MAX_RECIPES, PairAffinity, Settings
 from router.partition import Group, Partition
 from router.records import Adapter, Recipe, Trial
 
@@ -33,12 +34,15 @@ class TrialSearch:
         The groups that the plan serves.
     tried
         Keys of all recipes that have a verdict.
+    num_measured
+        Recipes of a group that were measured on its gate rows; those that could not even be built do not count.
     """
 
     mergeable: Mapping[str, Adapter]
     passed: frozenset[Members]
     chosen: Partition
     tried: frozenset[str]
+    num_measured: Mapping[Members, int]
     affinity: Mapping[Members, PairAffinity]
     settings: Settings
 
@@ -86,12 +90,14 @@ class TrialSearch:
         return -math.inf if affinity is None else affinity.score
 
     def _untried(self, members: Members) -> tuple[Recipe, ...]:
-        return tuple(recipe for recipe in self._recipes(members) if recipe.key not in self.tried)
+        """Return the recipes still to try, in order: never more than the group's gate rows may yet be looked at."""
+        num_left = max(0, MAX_RECIPES - self.num_measured.get(members, 0))
+        return tuple(islice((recipe for recipe in self._recipes(members) if recipe.key not in self.tried), num_left))
 
     def _recipes(self, members: Members) -> list[Recipe]:
         ordered = tuple(sorted(members))
         weights = (1.0,) * len(ordered)
-        rank = _output_rank([self.mergeable[member].rank for member in ordered], self.settings.output_ranks)
+        rank = output_rank(max(self.mergeable[member].rank for member in ordered), self.settings.output_ranks)
         return [Recipe(operator, ordered, weights, norm, rank) for operator, norm in self.settings.recipes]
 
     def _trial(self, members: Members) -> Trial:
@@ -104,9 +110,3 @@ class TrialSearch:
             recipes=self._untried(members),
             reason=f"Merging them {aim}; agreement less collision of the least compatible pair: {affinity}.",
         )
-
-
-def _output_rank(ranks: Iterable[int], output_ranks: Iterable[int]) -> int:
-    """Round the largest rank up to one that the engine has; an engine too small for it gives its largest."""
-    largest, ordered = max(ranks), sorted(output_ranks)
-    return next((rank for rank in ordered if rank >= largest), ordered[-1])

@@ -108,11 +108,29 @@ class PolicyConfig(_Section):
     def _known_recipes(cls, recipes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         from probe.operators import OPERATORS, Norm  # imports torch, which the commands that only speak HTTP do without
 
+        usable = [key for key, row in OPERATORS.items() if not row.needs]
         for operator, norm in recipes:
             if operator not in OPERATORS or norm not in get_args(Norm):
-                known = f"operators are {', '.join(OPERATORS)}; norm rules are {', '.join(get_args(Norm))}"
+                known = f"operators are {', '.join(usable)}; norm rules are {', '.join(get_args(Norm))}"
                 raise ValueError(f"the recipe ({operator}, {norm}) is unknown: {known}")
+            if operator not in usable:
+                needed = " and ".join(sorted(OPERATORS[operator].needs))
+                raise ValueError(
+                    f"the recipe ({operator}, {norm}) reads the {needed}, which the controller does not collect; "
+                    f"operators without such needs are {', '.join(usable)}"
+                )
         return recipes
+
+
+class MergeConfig(_Section):
+    """Limits of one merge, which runs in a process of its own on the controller's node."""
+
+    memory_bytes: int = Field(2 << 30, ge=1 << 20)
+    """What a merge may allocate, its process's libraries apart. Five rank-16 adapters of an 8B model take 1.5 GiB, and
+    2 GiB are free beside the engine on the 8 GiB machine that the README names."""
+    timeout_seconds: float = Field(600.0, gt=0)
+    """How long a merge may take, once its process has started: those adapters take 40 s on one core, and the tick
+    waits."""
 
 
 class VerifyConfig(_Section):
@@ -153,6 +171,7 @@ class Config(_Section):
     server: ServerConfig = ServerConfig()
     engine: EngineConfig = EngineConfig()
     policy: PolicyConfig = PolicyConfig()
+    merge: MergeConfig = MergeConfig()
     verify: VerifyConfig = VerifyConfig()
     controller: ControllerConfig = ControllerConfig()
     intake: IntakeConfig = IntakeConfig()

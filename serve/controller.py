@@ -15,6 +15,7 @@ from router.planner import BankState, Candidate, Planner
 from router.records import BASE, Adapter, Module, Part, Placement, Plan, PlanState, Recipe, Trial, Verdict
 from router.registry import Registry
 from serve.affinities import Affinities
+from serve.merging import MergeInterrupted
 from serve.metrics import ControllerMetrics
 from serve.modules import ModuleBuilder, separate_name
 from serve.rollout import Rollout
@@ -42,14 +43,16 @@ class Controller:
         """Serve the best known plan; while it wants something measured, measure that and serve the better plan."""
         plan = self.serve(plan)
         groups: set[tuple[str, ...]] = set()
+        postponed: set[tuple[str, ...]] = set()
         skipped: set[str] = set()
-        while question := self.newcomer(skipped) or self.trial(plan, groups):
+        while question := self.newcomer(skipped) or self.trial(plan, groups, postponed):
             if isinstance(question, Adapter):
                 skipped.add(question.name)
                 self.score(question)
             else:
                 groups.add(question.adapters)
-                self.try_recipe(question)
+                if not self.try_recipe(question):
+                    postponed.add(question.adapters)
             plan = self.serve(plan)
         return replace(plan, state=PlanState.APPLIED, finished_at=self.clock())
 
@@ -97,10 +100,11 @@ class Controller:
                 return adapter
         return None
 
-    def trial(self, plan: Plan, groups: set[tuple[str, ...]]) -> Trial | None:
+    def trial(self, plan: Plan, groups: set[tuple[str, ...]], postponed: set[tuple[str, ...]]) -> Trial | None:
         """Return the next group to try, of which one tick takes up at most `max_trials`."""
         room = len(groups) < self.max_trials
-        return next((trial for trial in plan.trials if room or trial.adapters in groups), None)
+        open_trials = (trial for trial in plan.trials if trial.adapters not in postponed)
+        return next((trial for trial in open_trials if room or trial.adapters in groups), None)
 
     def score(self, adapter: Adapter) -> None:
         """Measure what the base and the adapter alone score on its gate rows."""
@@ -108,17 +112,29 @@ class Controller:
         for name in (BASE, self._resident(adapter).name):
             self.verifier.scores.of(name, adapter.evaluation, Part.GATE)
 
-    def try_recipe(self, trial: Trial) -> None:
-        """Build the trial's next recipe, load it beside the traffic, measure it, and record the verdict."""
+    def try_recipe(self, trial: Trial) -> bool:
+        """Build the trial's next recipe, load it beside the traffic, measure it, and record the verdict.
+
+        Returns
+        -------
+        bool
+            False where there is none, because the group has changed or its merge was interrupted: for the next tick.
+        """
         recipe = trial.recipes[0]
         registered = {adapter.revision: adapter for adapter in self.registry.adapters()}
         if not registered.keys() >= set(recipe.members):
-            return  # somebody registered anew or removed a member since the plan was made
-        verdict = self._judge(recipe, [registered[member] for member in recipe.members])
+            return False  # somebody registered anew or removed a member since the plan was made
+        together = " + ".join(trial.adapters)
+        try:
+            verdict = self._judge(recipe, [registered[member] for member in recipe.members])
+        except MergeInterrupted as error:
+            self.registry.record_event("postponed", together, str(error))
+            return False
         self.registry.put_verdict(replace(verdict, decided_at=self.clock()))
         outcome = "passed" if verdict.passed else "failed"
-        told = f"{' + '.join(trial.adapters)} by {recipe.operator} ({recipe.norm}) {outcome}: {verdict.reason}"
+        told = f"{together} by {recipe.operator} ({recipe.norm}) {outcome}: {verdict.reason}"
         self.registry.record_event("verdict", verdict.module, told)
+        return True
 
     def _judge(self, recipe: Recipe, members: list[Adapter]) -> Verdict:
         try:

@@ -14,6 +14,7 @@ from serve.config import Config
 from serve.controller_handle import CONTROLLER
 from serve.fleet import Fleet
 from serve.loopback import keep_replica_on_loopback
+from serve.merge_job import RayMerge
 from serve.wiring import build_bank
 
 
@@ -23,7 +24,7 @@ class ControllerServer:
     def __init__(self, config: Config, base: Path, engine_app: str, engine_deployment: str) -> None:
         keep_replica_on_loopback()
         handle = ray_serve.get_deployment_handle(engine_deployment, app_name=engine_app)
-        self.bank = build_bank(config, base, Fleet(handle))
+        self.bank = build_bank(config, base, Fleet(handle), RayMerge(config.merge))
         self.bank.clockwork.start()
 
     async def __serve_build_asgi_app__(self) -> FastAPI:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
-
-import torch
+from dataclasses import asdict, dataclass
 
 from probe.adapter_io import read_adapter, revision_of, write_adapter
-from probe.factors import LoraUpdate
-from probe.operators import Norm, merge
 from router.records import Adapter, Module, Recipe
 from router.registry import Registry
 from router.store import Store
+from serve.merging import MODULE_DTYPE, Merge, MergeReport
 
 HASH_LENGTH = 16
 """Hex digits of a content hash in a module's name: 64 bits, far beyond what a bank can collide."""
@@ -34,19 +29,21 @@ class ModuleBuilder:
     """Makes module folders in the store and records them; building the same thing again returns what stands.
 
     Folders are written anew even for a single adapter: vLLM scales every matrix by alpha/r of the config and ignores
-    rank and alpha patterns, so scales are absorbed into the factors. Float32, so that nothing is rounded twice.
+    rank and alpha patterns, so scales are absorbed into the factors.
     """
 
     registry: Registry
     store: Store
     base_name: str
+    merge: Merge
 
     def separate(self, adapter: Adapter) -> Module:
         """Return the module that serves one adapter's revision alone."""
         name = separate_name(adapter.revision)
         if not self.store.module_path(name).is_dir():
             with self.store.staging() as folder:
-                self._write(folder / name, read_adapter(self.store.adapter_path(adapter.revision)))
+                update = read_adapter(self.store.adapter_path(adapter.revision))
+                write_adapter(folder / name, update, self.base_name, MODULE_DTYPE)
                 self.store.keep_module(folder / name, name)
         return self._record(Module(name, (adapter.revision,), adapter.rank, self._size(name)))
 
@@ -56,26 +53,32 @@ class ModuleBuilder:
         Raises
         ------
         MergeError
-            If the operator cannot merge these members.
+            If this recipe cannot be carried out: the operator refuses these members, or a limit is too low for them.
+        MergeInterrupted
+            If the merge ended for another reason, and may be tried again.
         """
         known = self.registry.module_of(recipe.key)
         if known and self.store.module_path(known.name).is_dir():
             return known
-        updates = [read_adapter(self.store.adapter_path(member)) for member in recipe.members]
-        norm = cast(Norm, recipe.norm)  # a record holds text; `merge` refuses what it does not know
-        merged = merge(updates, recipe.operator, recipe.weights, norm, rank=recipe.rank)
+        members = [self.store.adapter_path(member) for member in recipe.members]
         with self.store.staging() as folder:
-            self._write(folder / "merged", merged.update)
-            name = f"merged-{revision_of(folder / 'merged')[:HASH_LENGTH]}"
-            self.store.keep_module(folder / "merged", name)
-        return self._record(Module(name, recipe.members, recipe.rank, self._size(name), recipe, merged.kept_energy))
+            staged = folder / "merged"
+            report = self.merge(members, recipe, self.base_name, staged)
+            name = f"merged-{revision_of(staged)[:HASH_LENGTH]}"
+            self.store.keep_module(staged, name)
+        self._tell(name, recipe, report)
+        return self._record(Module(name, recipe.members, recipe.rank, self._size(name), recipe, report.kept_energy))
 
     def path(self, module: str) -> str:
         """Return a module's folder, as the engine takes it."""
         return str(self.store.module_path(module))
 
-    def _write(self, folder: Path, update: LoraUpdate) -> None:
-        write_adapter(folder, update, self.base_name, torch.float32)
+    def _tell(self, name: str, recipe: Recipe, report: MergeReport) -> None:
+        told = (
+            f"{len(recipe.members)} adapters merged by {recipe.operator} ({recipe.norm}) in {report.seconds:.1f} s; "
+            f"rank {recipe.rank} keeps {report.kept_energy:.1%} of the energy"
+        )
+        self.registry.record_event("merged", name, told, operator=recipe.operator, **asdict(report))
 
     def _size(self, name: str) -> int:
         return sum(file.stat().st_size for file in self.store.module_path(name).iterdir())

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from probe.operators import MergeError
 from probe.records import MergeProbeError
 from router.engine import Engine
-from router.records import Decision, Module, Plan, RoutingTable, Verdict
+from router.records import Decision, Module, Plan, Recipe, RoutingTable, Verdict
 from router.registry import Registry
 from router.swap import Drain, Ports, swap
 from router.table import next_table
@@ -42,8 +43,10 @@ class Rollout:
         Raises
         ------
         ModuleRefused
-            If a module failed its check. The refusal is recorded, so the next observation leaves that revision out;
-            the old epoch goes on serving.
+            If a module failed its check, or cannot be merged any more. The refusal is recorded, so the next
+            observation leaves that revision or that group out; the old epoch goes on serving.
+        MergeInterrupted
+            If a merge ended for another reason; the old epoch goes on serving.
         EngineError
             If a replica failed an order. Before the commit the old epoch goes on serving; after it, the next rollout
             takes the remaining steps.
@@ -65,8 +68,17 @@ class Rollout:
 
     def _module(self, decision: Decision) -> Module:
         if decision.recipe:
-            return self.modules.merged(decision.recipe)
+            return self._rebuilt(decision.recipe)
         return self.modules.separate(self.registry.adapter(decision.adapter))
+
+    def _rebuilt(self, recipe: Recipe) -> Module:
+        """Return the module of a recipe that passed; its folder stands, unless the store has lost it since."""
+        try:
+            return self.modules.merged(recipe)
+        except MergeError as error:
+            self.registry.put_verdict(Verdict(recipe, "", False, str(error)))
+            self.registry.record_event("refused", recipe.key, str(error))
+            raise ModuleRefused(str(error)) from error
 
     def _staying(self) -> frozenset[str]:
         return frozenset(adapter.name for adapter in self.registry.adapters() if not adapter.leaving)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
+from probe.operators import OUTPUT_RANKS
 from probe.reference import Reference
 from router.engine import Engine, EngineError, ReplicaView
 from router.intake import Limits, take_in
@@ -18,14 +19,13 @@ from serve.base_model import adaptable_shapes
 from serve.clockwork import Clockwork
 from serve.config import Config, PolicyConfig
 from serve.controller import Controller
+from serve.merging import Merge
 from serve.metrics import BankCollector, ControllerMetrics
 from serve.modules import ModuleBuilder
 from serve.registrar import Registrar
 from serve.rollout import Rollout
 from serve.verification import Reference as ReferenceAnswers
 from serve.verification import Scores, Verifier
-
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def utc_now() -> datetime:
@@ -43,7 +43,7 @@ def planner_settings(policy: PolicyConfig, max_rank: int) -> Settings:
         max_group_size=policy.max_group_size,
         max_trials=policy.max_trials,
         recipes=policy.recipes,
-        output_ranks=tuple(rank for rank in VLLM_RANKS if rank <= max_rank),
+        output_ranks=tuple(rank for rank in OUTPUT_RANKS if rank <= max_rank),
     )
 
 
@@ -53,15 +53,15 @@ def offline_reference(base: Path) -> ReferenceAnswers:
     return lambda rows, adapter: load().answers(rows, adapter)
 
 
-def build_bank(config: Config, base: Path, engine: Engine) -> Bank:
-    """Wire the controller and the admin plane around an engine; nothing starts yet."""
+def build_bank(config: Config, base: Path, engine: Engine, merge: Merge) -> Bank:
+    """Wire the controller and the admin plane around an engine and a way to merge; nothing starts yet."""
     registry, store = Registry(config.registry), Store(config.store)
     registry.migrate()
     metrics = ControllerMetrics()
     reference = offline_reference(base) if config.verify.reference else None
     scores = Scores(engine, registry, store)
     verifier = Verifier(scores, config.verify, config.policy.target_retention, reference)
-    modules = ModuleBuilder(registry, store, config.base.name)
+    modules = ModuleBuilder(registry, store, config.base.name, merge)
     controller = Controller(
         registry=registry,
         planner=WeightsOnlyPlanner(planner_settings(config.policy, config.engine.max_lora_rank)),

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from probe.records import MergeProbeError
-from serve.cli import building, running, starting
+from serve.cli import building, comparing, merging, running, starting
 
 app = typer.Typer(
     name="mergeprobe",
@@ -20,6 +20,8 @@ app.command()(starting.serve)
 app.command()(starting.doctor)
 for command in (running.register, running.show, running.remove, running.plan, running.plans):
     app.command()(command)
+app.command()(comparing.signals)
+app.command()(merging.merge)
 app.command("list")(running.list_adapters)
 app.add_typer(building.app, name="bank")
 

@@ -198,6 +198,21 @@ def test_the_output_rank_is_the_largest_member_rank_rounded_up_to_the_engines(ra
     assert {recipe.rank for recipe in trials[0].recipes} == {expected}
 
 
+def test_a_group_has_three_measured_recipes_and_no_more() -> None:
+    three = tuple(verdict("ab", bound=0.2, operator=operator) for operator in ("ties", "dare", "svd"))
+    assert plan(bank_of("ab", verdicts=three))[1] == ()
+    _, trials = plan(bank_of("ab", verdicts=three[:2]))
+    assert [recipe.operator for recipe in trials[0].recipes] == ["mean"]
+
+
+def test_recipes_that_could_not_be_built_are_no_look_at_the_gate_rows() -> None:
+    unbuilt = tuple(
+        replace(verdict("ab", bound=0.2, operator=operator), module="", members=()) for operator in ("ties", "dare")
+    )
+    _, trials = plan(bank_of("ab", verdicts=unbuilt))
+    assert len(trials[0].recipes) == 3
+
+
 def test_larger_groups_grow_from_passed_ones_and_avoid_failed_pairs() -> None:
     one_recipe = Settings(recipes=(("ta", "mean_source"),), max_trials=10)
     failed = verdict("bc", bound=0.1)

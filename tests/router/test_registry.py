@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import threading
@@ -10,8 +11,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from router import database
+from router.database import writing
 from router.records import (
     BASE,
     Action,
@@ -148,6 +151,26 @@ def test_modules_come_back_and_are_found_by_recipe(registry: Registry) -> None:
     registry.forget_module("merged-1")
     registry.forget_module("merged-1")
     assert registry.module_of(RECIPE.key) is None
+
+
+def test_a_module_that_an_older_version_stored_is_found_by_its_recipe(url: str) -> None:
+    """Written as it was before recipes had pruned parts, hyper-parameters and a seed."""
+    key = "de11b5c90b8cb08aeeebe1e5a9f85ca2a9ac9063c61c7f144b06a801c6f280f3"
+    recipe = json.dumps(
+        {"operator": "ties", "members": list(RECIPE.members), "weights": [0.5, 1 / 3], "norm": "none", "rank": 16}
+    )
+    registry = Registry(url)
+    registry.migrate()
+    with writing(registry._engine) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO modules (name, members, rank, num_bytes, recipe, recipe_key, kept_energy) "
+                "VALUES ('merged-1', :members, 16, 123, :recipe, :key, 0.5)"
+            ),
+            {"members": json.dumps(RECIPE.members), "recipe": recipe, "key": key},
+        )
+    assert registry.module_of(RECIPE.key) == Module("merged-1", RECIPE.members, 16, 123, RECIPE, kept_energy=0.5)
+    registry.close()
 
 
 def test_an_unknown_module_is_an_error(registry: Registry) -> None:

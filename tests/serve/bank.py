@@ -17,6 +17,7 @@ from router.records import Plan, PlanState
 from router.registry import Registry
 from serve.admin import Bank, admin_app
 from serve.config import read_config
+from serve.merging import Merge, merge_files
 from serve.wiring import build_bank, utc_now
 from tests import tiny
 from tests.fakes import FakeEngine
@@ -36,6 +37,7 @@ class TinyBank:
     kept: dict[str, float] = field(default_factory=dict)
     safety: float = 0.5
     overrides: dict[str, object] = field(default_factory=dict)
+    merge: Merge = merge_files
     _owners: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,7 +53,7 @@ class TinyBank:
         }
         self.config = read_config(None, **(settings | self.overrides))
         self.engine = FakeEngine(respond=self.respond)
-        self.bank: Bank = build_bank(self.config, base, self.engine)
+        self.bank: Bank = build_bank(self.config, base, self.engine, self.merge)
         self.registry: Registry = self.bank.registry
 
     def respond(self, module: str | None, row: Row) -> Answer:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from probe.operators import OPERATORS
 from serve.config import Config, ConfigError, read_config
 
 
@@ -35,6 +36,12 @@ def test_options_go_over_the_file_and_none_means_not_given(tmp_path: Path) -> No
     assert config.policy.max_trials == 0, "zero is given"
 
 
+def test_every_operator_that_needs_no_data_may_be_a_recipe(tmp_path: Path) -> None:
+    for operator in (key for key, row in OPERATORS.items() if not row.needs):
+        config = read_config(yaml(tmp_path, f"policy: {{recipes: [[{operator}, mean_source]]}}"))
+        assert config.policy.recipes == ((operator, "mean_source"),)
+
+
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert read_config(yaml(tmp_path, "")) == Config()
 
@@ -50,6 +57,10 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("policy: {max_group_size: 1}", ["policy.max_group_size", "1"]),
         ("policy: {recipes: [[mean, loudest]]}", ["policy.recipes", "(mean, loudest) is unknown", "mean_source"]),
         ("policy: {recipes: [[tess, none]]}", ["policy.recipes", "(tess, none) is unknown", "operators are ta, mean"]),
+        ("policy: {recipes: [[regmean, none]]}", ["(regmean, none) reads the", "controller does not collect", "ties"]),
+        ("policy: {recipes: [[ta, none], [ties, ta], [dare, none], [svd, none]]}", ["policy.recipes", "at most 3"]),
+        ("merge: {memory_bytes: 0}", ["merge.memory_bytes", "greater than or equal to 1048576"]),
+        ("merge: {timeout_seconds: 0}", ["merge.timeout_seconds", "greater than 0"]),
         ("controller: {interval_seconds: 0}", ["controller.interval_seconds", "greater than 0"]),
         ("server: 5", ["server", "5"]),
         ("- a\n- b", ["holds a list", "expected a mapping"]),

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from probe.operators import MergeError
+from probe.records import MergeProbeError
 from router.engine import EngineError
-from router.records import PlanState
+from router.records import PlanState, Recipe, Verdict
+from serve.merging import MergeInterrupted, MergeReport, merge_files
 from tests.serve.bank import TinyBank
 
 
 def placements(bank: TinyBank) -> dict[str, str]:
     return {route.adapter: route.placement.value for route in bank.registry.table().routes}
+
+
+def group_verdicts(bank: TinyBank) -> list[Verdict]:
+    return [verdict for verdict in bank.registry.verdicts() if len(verdict.recipe.members) > 1]
+
+
+@dataclass
+class PlantedMerge:
+    """`merge_files` that notes every recipe, and fails as planted for its operator: once for each error."""
+
+    errors: dict[str, list[MergeProbeError]] = field(default_factory=dict)
+    recipes: list[Recipe] = field(default_factory=list)
+
+    def __call__(self, folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path) -> MergeReport:
+        self.recipes.append(recipe)
+        if planted := self.errors.get(recipe.operator):
+            raise planted.pop(0)
+        return merge_files(folders, recipe, base_name, target)
+
+    @property
+    def operators(self) -> list[str]:
+        return [recipe.operator for recipe in self.recipes]
 
 
 def test_an_empty_bank_ticks(bank: TinyBank) -> None:
@@ -153,3 +181,116 @@ def test_a_tick_that_an_engine_error_ended_is_taken_up_by_the_next(bank: TinyBan
     table = bank.registry.table()
     assert table.route("a").revision == bank.registry.adapter("a").revision
     assert all(replica.table == table and replica.resident == table.modules for replica in bank.engine.replicas)
+
+
+RECIPES = (("ties", "mean_source"), ("dare", "none"), ("svd", "none"))
+
+
+def test_operators_are_tried_in_order_until_one_passes(tmp_path: Path) -> None:
+    merge = PlantedMerge({"ties": [MergeError("planted: out of memory")]})
+    bank = TinyBank(tmp_path, overrides={"policy__recipes": RECIPES}, merge=merge)
+    bank.register("a")
+    bank.register("b")
+    bank.tick()
+    assert merge.operators == ["ties", "dare"]
+    assert placements(bank) == {"a": "merged", "b": "merged"}
+    assert {route.operator for route in bank.registry.table().routes} == {"dare"}
+
+
+def test_a_merge_tells_its_operator_kept_energy_and_time(bank: TinyBank) -> None:
+    bank.register("a")
+    bank.register("b")
+    bank.tick()
+    (event,) = [event for event in bank.registry.events() if event.kind == "merged"]
+    module = bank.registry.module(event.subject)
+    assert event.message.startswith("2 adapters merged by mean (none) in ")
+    assert event.data["operator"] == "mean"
+    assert event.data["kept_energy"] == module.kept_energy
+    assert event.data.keys() >= {"seconds", "peak_memory_bytes", "norm_ratio_mean_source", "norm_ratio_ta"}
+
+
+def test_merges_that_cannot_be_carried_out_are_verdicts_with_the_reason_and_final(tmp_path: Path) -> None:
+    merge = PlantedMerge({operator: [MergeError(f"planted: {operator}")] for operator, _ in RECIPES})
+    bank = TinyBank(tmp_path, overrides={"policy__recipes": RECIPES}, merge=merge)
+    bank.register("a")
+    bank.tick()
+    before = bank.registry.table().route("a")
+    bank.register("b")
+    assert bank.tick().state is PlanState.APPLIED
+    assert placements(bank) == {"a": "separate", "b": "separate"}
+    assert bank.registry.table().route("a") == before
+    assert {verdict.reason for verdict in group_verdicts(bank)} == {"planted: ties", "planted: dare", "planted: svd"}
+    assert not any(verdict.passed for verdict in group_verdicts(bank))
+    bank.tick()
+    assert merge.operators == ["ties", "dare", "svd"]
+
+
+def test_an_interrupted_merge_is_no_verdict_and_is_tried_again_at_the_next_tick(tmp_path: Path) -> None:
+    merge = PlantedMerge({"mean": [MergeInterrupted("planted: the worker died")]})
+    bank = TinyBank(tmp_path, merge=merge)
+    bank.register("a")
+    bank.register("b")
+    assert bank.tick().state is PlanState.APPLIED
+    assert placements(bank) == {"a": "separate", "b": "separate"}
+    assert group_verdicts(bank) == []
+    told = [(event.subject, event.message) for event in bank.registry.events() if event.kind == "postponed"]
+    assert told == [("a + b", "planted: the worker died")]
+    bank.tick()
+    assert placements(bank) == {"a": "merged", "b": "merged"}
+    assert merge.operators == ["mean", "mean"]
+
+
+def test_an_interrupted_group_does_not_keep_another_from_being_measured(tmp_path: Path) -> None:
+    merge = PlantedMerge({"mean": [MergeInterrupted("planted: the worker died")]})
+    bank = TinyBank(tmp_path, merge=merge)
+    for name in "abc":
+        bank.register(name)
+    bank.tick()
+    assert sorted(placements(bank).values()) == ["merged", "merged", "separate"]
+    assert len({recipe.members for recipe in merge.recipes}) == 2
+
+
+def test_a_group_is_measured_under_three_recipes_ever_whatever_the_configuration_becomes(tmp_path: Path) -> None:
+    for recipes in (RECIPES[:2], (*RECIPES[1:], ("pico", "none")), (("ta", "none"),)):
+        bank = TinyBank(tmp_path, kept={"b": 0.5}, overrides={"policy__recipes": recipes})
+        if not bank.registry.adapters():
+            bank.register("a")
+            bank.register("b")
+        bank.tick()
+    assert sorted(verdict.recipe.operator for verdict in group_verdicts(bank)) == ["dare", "svd", "ties"]
+
+
+def lose_merged_module(bank: TinyBank) -> None:
+    module = bank.registry.table().route("a").module
+    assert module.startswith("merged-")
+    shutil.rmtree(bank.config.store / "modules" / module)
+
+
+def test_a_lost_module_that_cannot_be_merged_again_is_left_out_and_the_bank_goes_on(tmp_path: Path) -> None:
+    merge = PlantedMerge()
+    bank = TinyBank(tmp_path, overrides={"policy__recipes": RECIPES[:1]}, merge=merge)
+    bank.register("a")
+    bank.register("b")
+    bank.tick()
+    lose_merged_module(bank)
+    merge.errors["ties"] = [MergeError("planted: out of memory")]
+    assert bank.tick().state is PlanState.APPLIED
+    assert placements(bank) == {"a": "separate", "b": "separate"}
+    assert [verdict.reason for verdict in group_verdicts(bank)] == ["planted: out of memory"]
+
+
+def test_a_lost_module_whose_merge_is_interrupted_goes_on_serving_until_it_is_back(tmp_path: Path) -> None:
+    merge = PlantedMerge()
+    bank = TinyBank(tmp_path, merge=merge)
+    bank.register("a")
+    bank.register("b")
+    bank.tick()
+    before = bank.registry.table()
+    lose_merged_module(bank)
+    merge.errors["mean"] = [MergeInterrupted("planted: the worker died")]
+    with pytest.raises(MergeInterrupted, match="planted"):
+        bank.tick()
+    assert bank.registry.table() == before
+    assert bank.tick().state is PlanState.APPLIED
+    assert bank.registry.table() == before
+    assert Path(bank.config.store / "modules" / before.route("a").module).is_dir()

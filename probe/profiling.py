@@ -1,0 +1,102 @@
+"""From adapter folders to profiles: weights alone, or with a calibration pass; each worked out once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from probe.adapter_config import parse_config
+from probe.adapter_io import CONFIG_FILE, read_adapter, revision_of
+from probe.calibration import calibrate, shifts
+from probe.factors import LoraUpdate
+from probe.layers import num_layers_of
+from probe.profile_store import ProfileStore
+from probe.profiles import AdapterProfile, Metadata, Shift, profile_of
+from probe.reference import Reference
+from probe.rows import Row, read_rows
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share done, 0..1."""
+
+NUM_SHIFT_ROWS = 32
+"""Rows that a directional shift is measured on: one forward pass for each ordered pair, so fewer than calibration."""
+
+MAX_ROWS = 256
+"""Of a calibration set: the paper's size; more would only cost time."""
+
+
+@dataclass
+class Profiler:
+    """Profiles adapter folders; the base model is loaded when a calibration pass first needs it, and kept.
+
+    Parameters
+    ----------
+    store
+        Where profiles are kept, by revision, calibration rows and base.
+    base
+        Returns the base model's folder; only called for calibration.
+    """
+
+    store: ProfileStore
+    base: Callable[[], Path]
+    device: str = "cpu"
+    on_progress: Progress = lambda _doing, _share: None
+    _reference: Reference | None = field(default=None, init=False)
+
+    def profile(self, folder: Path, rows: Path | None = None) -> AdapterProfile:
+        """Return the profile of an adapter; with `rows` (JSONL), calibrated on them.
+
+        Raises
+        ------
+        AdapterError, RowError, ReferenceLoadError, CalibrationError
+            The folder, the rows or the base cannot be used.
+        """
+        update, revision = read_adapter(folder), revision_of(folder)
+        if rows is None:
+            return self.store.get(revision, lambda: profile_of(update, metadata=_metadata(folder)))
+        key = f"{revision}-{_digest(rows.read_bytes() if rows.is_file() else b'')}-{self._base_digest()}"
+        return self.store.get(key, lambda: self._calibrated(folder, update, read_rows(rows, MAX_ROWS)))
+
+    def shift(self, first: Path, second: Path, rows: Path, num_rows: int = NUM_SHIFT_ROWS) -> Shift:
+        """Return what adapter `first` does to the hidden states of adapter `second`'s rows."""
+        self.on_progress(f"shift of {first.name} on {second.name}", 0.0)
+        own, other = read_adapter(second), read_adapter(first)
+        model = self._loaded()
+        found = shifts(model.model, model.tokenizer, read_rows(rows, MAX_ROWS), own, {"": other}, num_rows=num_rows)
+        self.on_progress(f"shift of {first.name} on {second.name}", 1.0)
+        return found[""]
+
+    def _calibrated(self, folder: Path, update: LoraUpdate, rows: tuple[Row, ...]) -> AdapterProfile:
+        model = self._loaded()
+        doing = f"calibrating {folder.name}"
+        self.on_progress(doing, 0.0)
+        found = calibrate(
+            model.model, model.tokenizer, rows, update, on_progress=lambda share: self.on_progress(doing, share)
+        )
+        return profile_of(update, num_layers_of(found.modules), _metadata(folder), found)
+
+    def _loaded(self) -> Reference:
+        if self._reference is None:
+            self._reference = Reference(self.base(), self.device)
+        return self._reference
+
+    def _base_digest(self) -> str:
+        """Tell base models apart by folder and configuration: hashing gigabytes would cost more than it saves."""
+        base = self.base().resolve()
+        config = base / "config.json"
+        return _digest(str(base).encode() + (config.read_bytes() if config.is_file() else b""))
+
+
+def _metadata(folder: Path) -> Metadata:
+    """Return what the folder's own config says; what is unknown stays None."""
+    raw: Any = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = parse_config(raw)
+    return Metadata(rank=config.rank, scaling=config.scale_of(""))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,161 @@
+"""The command that merges adapters; it works on files and needs neither Ray nor vLLM."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from serve.cli.profiling import CALIBRATION_FILE, Base, Cache, Device, profiler
+from serve.cli.running import AsJson
+
+if TYPE_CHECKING:
+    from probe.operators import Merged, Recipe
+    from probe.profiles import Calibration
+
+console = Console()
+
+Dtype = Literal["bfloat16", "float32"]
+
+OUTPUT_RANK_HELP = "Output rank; none: the largest member's, rounded up to one that vLLM has."
+
+
+def merge(
+    adapters: Annotated[list[Path] | None, typer.Argument(help="PEFT folders, one or more.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; it must not exist.")] = None,
+    operator: Annotated[str, typer.Option(help="How to merge; 'list' shows the operators.")] = "mean",
+    rank: Annotated[int | None, typer.Option(min=1, help=OUTPUT_RANK_HELP)] = None,
+    norm: Annotated[str | None, typer.Option(help="none, mean_source or ta; left out: the operator's own.")] = None,
+    weight: Annotated[list[float] | None, typer.Option(help="One for each adapter, in order; repeatable.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Hyper-parameter of the operator, NAME=NUMBER; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of operators that draw random numbers.")] = 0,
+    dtype: Annotated[Dtype, typer.Option(help="Of the tensors that are written.")] = "bfloat16",
+    base: Base = None,
+    device: Device = "cpu",
+    cache: Cache = Path("var"),
+    as_json: AsJson = False,
+) -> None:
+    """Merge adapters into one that vLLM and PEFT load.
+
+    The base model is not needed, except by operators that read what the adapters' own rows say (DIR/calibration.jsonl).
+
+    Examples: `mergeprobe merge ./math ./code --operator ctm --rank 16 --out ./both`, `mergeprobe merge --operator list`
+    """
+    from probe.adapter_io import read_adapter  # imports torch, which `--help` must not wait for
+    from probe.operators import OPERATORS, MergeError, Recipe
+    from probe.operators import merge as merge_updates
+
+    if operator == "list":
+        _print_operators(as_json)
+        return
+    if not adapters or out is None:
+        raise typer.BadParameter("name the adapters' folders, and where to write: --out DIR")
+    if out.exists():
+        raise MergeError(f"{out} exists already; name another folder, or remove it first.")
+    recipe = Recipe(
+        operator=operator,
+        weights=tuple(weight) if weight else None,
+        norm=norm,  # type: ignore[arg-type]  # `merge` refuses what it does not know
+        rank=rank,
+        hyper_parameters=_settings(setting or []),
+        seed=seed,
+    )
+    base_name = _common_base(adapters)
+    updates = [read_adapter(folder) for folder in adapters]
+    reads_data = operator in OPERATORS and bool(OPERATORS[operator].needs)
+    merged = merge_updates(updates, recipe, _calibrations(adapters, cache, base, device) if reads_data else None)
+    _write(out, merged, base_name, dtype)
+    _print_merged(adapters, out, recipe, merged, as_json)
+
+
+def _calibrations(adapters: Sequence[Path], cache: Path, base: Path | None, device: str) -> list[Calibration]:
+    with profiler(cache, base, device) as work:
+        found = [work.profile(folder, folder / CALIBRATION_FILE).calibration for folder in adapters]
+    return [calibration for calibration in found if calibration is not None]
+
+
+def _settings(given: Sequence[str]) -> Mapping[str, float]:
+    settings = {}
+    for one in given:
+        name, _, value = one.partition("=")
+        try:
+            settings[name] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"--set {one!r}: expected NAME=NUMBER, such as density=0.3") from None
+    return settings
+
+
+def _common_base(adapters: Sequence[Path]) -> str:
+    from probe.adapter_io import base_name_of
+    from probe.operators import MergeError
+
+    names = [base_name_of(folder) for folder in adapters]
+    if names[0] is None or len(set(names)) > 1:
+        told = ", ".join(f"{folder}: {name}" for folder, name in zip(adapters, names, strict=True))
+        raise MergeError(f"The adapters must name one base model; seen: {told}. Correct base_model_name_or_path.")
+    return names[0]
+
+
+def _write(out: Path, merged: Merged, base_name: str, dtype: Dtype) -> None:
+    """Write the adapter by one rename, so that a stopped merge leaves nothing that looks finished."""
+    import torch
+
+    from probe.adapter_io import write_adapter
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
+        write_adapter(Path(work) / "merged", merged.update, base_name, getattr(torch, dtype))
+        (Path(work) / "merged").rename(out)
+
+
+def _print_merged(adapters: Sequence[Path], out: Path, recipe: Recipe, merged: Merged, as_json: bool) -> None:
+    told: dict[str, Any] = {
+        "out": str(out),
+        "operator": recipe.operator,
+        "members": [str(folder) for folder in adapters],
+        "rank": merged.update.rank,
+        "modules": len(merged.update.factors),
+        "kept_energy": merged.kept_energy,
+        "norm_ratio_mean_source": merged.norm_ratio_mean_source,
+        "norm_ratio_ta": merged.norm_ratio_ta,
+    }
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+        return
+    table = Table("merged", str(out), title=f"{len(adapters)} adapters by {recipe.operator}")
+    table.add_row("rank, modules", f"{told['rank']}, {told['modules']}")
+    table.add_row("energy kept by truncation", f"{merged.kept_energy:.3f}")
+    table.add_row("norm, of the mean member's", f"{merged.norm_ratio_mean_source:.2f}")
+    table.add_row("norm, of the members' sum", f"{merged.norm_ratio_ta:.2f}")
+    console.print(table)
+
+
+def _print_operators(as_json: bool) -> None:
+    from probe.operators import OPERATORS
+
+    if as_json:
+        rows = {
+            key: {
+                "hyper_parameters": {p.name: {"default": p.default, "bounds": p.bounds} for p in row.hyper_parameters},
+                "needs": sorted(row.needs),
+                "norm": row.norm,
+                "properties": sorted(row.properties),
+                "source": row.source,
+            }
+            for key, row in OPERATORS.items()
+        }
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("operator", "takes", "norm", "reads", "source")
+    for key, row in OPERATORS.items():
+        takes = "\n".join(f"{parameter.name}={parameter.default:g}" for parameter in row.hyper_parameters)
+        table.add_row(key, takes, row.norm, ", ".join(sorted(need.name.lower() for need in row.needs)), row.source)
+    console.print(table)

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from probe.profile_store import ProfileStore
+from probe.profiling import Profiler
+from probe.rows import Row, write_rows
+from tests import tiny
+from tests.probe.test_reference import write_character_base
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_character_base(tmp_path_factory.mktemp("base"))
+
+
+def rows(folder: Path, answer: str = "3") -> Path:
+    write_rows(folder / f"{answer}.jsonl", [Row(f"<|im_start|>{n}", answer, "forced") for n in range(5)])
+    return folder / f"{answer}.jsonl"
+
+
+def no_base() -> Path:
+    raise AssertionError("weights alone need no base model")
+
+
+def test_weights_alone_need_no_base_and_know_the_declared_scale(tmp_path: Path) -> None:
+    adapter = tiny.write_adapter(tmp_path / "a", rank=4, lora_alpha=8)
+    profile = Profiler(ProfileStore(tmp_path / "kept"), no_base).profile(adapter)
+    assert profile.calibration is None
+    assert (profile.metadata.rank, profile.metadata.scaling) == (4, 2.0)
+
+
+def test_a_calibrated_profile_is_measured_once_for_its_rows_and_content(tmp_path: Path, base: Path) -> None:
+    adapter, told = tiny.write_adapter(tmp_path / "a"), []
+    profiler = Profiler(ProfileStore(tmp_path / "kept"), lambda: base, on_progress=lambda *it: told.append(it))
+    first = profiler.profile(adapter, rows(tmp_path))
+    assert first.calibration is not None
+    assert first.num_layers == 2
+    assert told[0] == ("calibrating a", 0.0)
+    assert told[-1] == ("calibrating a", 1.0)
+    told.clear()
+    assert profiler.profile(adapter, rows(tmp_path)).calibration is not None
+    assert told == []
+    profiler.profile(adapter, rows(tmp_path, answer="5"))
+    profiler.profile(tiny.write_adapter(tmp_path / "b", seed=1), rows(tmp_path))
+    assert {doing for doing, _ in told} == {"calibrating a", "calibrating b"}
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
+def test_a_shift_is_directional(tmp_path: Path, base: Path) -> None:
+    weak = tiny.write_adapter(tmp_path / "weak", seed=0, lora_alpha=0.01)
+    strong = tiny.write_adapter(tmp_path / "strong", seed=1, lora_alpha=4)
+    profiler = Profiler(ProfileStore(tmp_path / "kept"), lambda: base)
+    there = profiler.shift(strong, weak, rows(tmp_path), num_rows=3)
+    back = profiler.shift(weak, strong, rows(tmp_path), num_rows=3)
+    assert there.num_rows == 3
+    assert min(there.of_own.values()) > 1 > max(back.of_own.values())
