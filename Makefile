@@ -13,7 +13,7 @@ help:
 	@echo "make test    set everything up and run all checks and tests"
 	@echo "make check   only the fast tests (no engine)"
 	@echo "make lint    ruff, mypy, import contracts"
-	@echo "make bench   benchmarks, side by side with plain vLLM"
+	@echo "make bench   benchmarks, side by side with PEFT, plain training and plain vLLM"
 
 install: $(VENV)/.installed
 
@@ -50,6 +50,10 @@ test: install system-packages lint
 	$(BIN)/pytest
 
 bench: install
+	$(BIN)/python -m tests.bench.merging
+	$(BIN)/python -m tests.bench.all_pairs
+	$(BIN)/python -m tests.bench.calibration
+	$(BIN)/python -m tests.bench.callback
 	$(BIN)/python -m tests.bench.cpu_lora
 	$(BIN)/python -m tests.bench.against_vllm
 

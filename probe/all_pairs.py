@@ -19,6 +19,9 @@ from probe.profiles import AdapterProfile, ModuleProfile
 TILE_COLUMNS = 2048
 """Summed rank of a tile's side: its two Grams take 2 x 16 MiB, enough to keep a matrix product at full speed."""
 
+NUM_NEIGHBOURS = 8
+"""Partners that an adapter is compared with by the costlier signals: principal angles, sign conflict, shift."""
+
 Matrix = NDArray[np.float64]
 
 
@@ -46,7 +49,7 @@ class PairMatrices:
         """Mean of the two overlaps, -1..1, 0 = as for random subspaces; higher = more collision."""
         return (self.overlap_in + self.overlap_out) / 2
 
-    def neighbours(self, index: int, limit: int) -> list[int]:
+    def neighbours(self, index: int, limit: int = NUM_NEIGHBOURS) -> list[int]:
         """Return the `limit` other adapters whose updates come closest by |cosine|: worth the costlier signals."""
         closeness = np.nan_to_num(np.abs(self.cosine[index]), nan=-1.0)
         order = [int(other) for other in np.argsort(-closeness, kind="stable") if other != index]

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from probe.all_pairs import TILE_COLUMNS, all_pairs
+from probe.all_pairs import NUM_NEIGHBOURS, TILE_COLUMNS, all_pairs
 from probe.profiles import AdapterProfile, ModuleProfile
 from probe.signals import PAIR_SIGNALS, Pair, measure_pair
 from tests.bench.child import cost_of
@@ -24,7 +24,6 @@ from tests.bench.machine import describe_machine
 WIDTH, RANK = 4096, 16
 SIZES = (10, 30, 100, 300, 1000)
 REPEATS = 3
-NEIGHBOURS = 8
 FOR_NEIGHBOURS = ("closest_in", "closest_out", "sign_conflict")
 MODULE = "model.layers.0.self_attn.q_proj"
 MIB = 2**20
@@ -78,7 +77,7 @@ def compare(profiles: Sequence[AdapterProfile]) -> None:
 
 def neighbour_seconds(profiles: Sequence[AdapterProfile]) -> float:
     """Return the time of the costlier signals for one adapter and its neighbours."""
-    others = profiles[1 : 1 + NEIGHBOURS]
+    others = profiles[1 : 1 + NUM_NEIGHBOURS]
     pairs = [Pair(profiles[0], other) for other in others]
     return seconds_of(lambda: [measure_pair(PAIR_SIGNALS[key], pair) for pair in pairs for key in FOR_NEIGHBOURS])
 
@@ -87,7 +86,7 @@ def main() -> None:
     """Print the growth over the size of the bank."""
     console = Console()
     console.print(describe_machine())
-    headings = ("adapters", "all pairs", "bare products", "ratio", "peak MiB over bank", f"{NEIGHBOURS} neighbours")
+    headings = ("adapters", "all pairs", "bare products", "ratio", "peak MiB over bank", f"{NUM_NEIGHBOURS} neighbours")
     table = Table(*headings, title=f"one {WIDTH}^2 module, rank {RANK}; aim: ratio <= 2")
     for count in SIZES:
         profiles = bank(count)

@@ -61,6 +61,32 @@ def test_scales_agree_with_peft(tmp_path: Path, base_folder: Path, overrides: di
         torch.testing.assert_close(delta(factor), expected[module], rtol=1e-5, atol=1e-5)
 
 
+TARGETS: dict[str, dict[str, object]] = {
+    "regular expression": {"target_modules": r".*layers\.0\..*(q_proj|down_proj)"},
+    "all linear": {"target_modules": "all-linear"},
+    "some layers": {"target_modules": ["q_proj", "up_proj"], "layers_to_transform": [1]},
+    "layers by pattern": {"target_modules": ["v_proj"], "layers_to_transform": 0, "layers_pattern": "layers"},
+    "without some": {"target_modules": ["q_proj", "v_proj"], "exclude_modules": r".*layers\.0.*v_proj"},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*base_model_name_or_path")
+@pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS.keys())
+def test_what_peft_saves_is_read_whatever_names_its_targets(
+    tmp_path: Path, base_folder: Path, targets: dict[str, object]
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(base_folder)
+    config = LoraConfig(r=3, lora_alpha=5, task_type="CAUSAL_LM", init_lora_weights=False, **targets)
+    get_peft_model(base, config).save_pretrained(tmp_path, save_embedding_layers=False)
+    update, expected = read_adapter(tmp_path), peft_deltas(tmp_path, base_folder)
+    assert update.factors.keys() == expected.keys()
+    for module, factor in update.factors.items():
+        torch.testing.assert_close(delta(factor), expected[module], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("overrides", SCALINGS.values(), ids=SCALINGS.keys())
 def test_written_folders_load_in_peft_with_the_same_update(
     tmp_path: Path, base_folder: Path, overrides: dict[str, object]
