@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,10 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from probe.layers import BANDS
+from probe.records import Pruned, Weight
 from serve.cli.profiling import CALIBRATION_FILE, Base, Cache, Device, profiler
 from serve.cli.running import AsJson
 
 if TYPE_CHECKING:
+    from probe.factors import LoraUpdate
     from probe.operators import Merged, Recipe
     from probe.profiles import Calibration
 
@@ -32,7 +36,13 @@ def merge(
     operator: Annotated[str, typer.Option(help="How to merge; 'list' shows the operators.")] = "mean",
     rank: Annotated[int | None, typer.Option(min=1, help=OUTPUT_RANK_HELP)] = None,
     norm: Annotated[str | None, typer.Option(help="none, mean_source or ta; left out: the operator's own.")] = None,
-    weight: Annotated[list[float] | None, typer.Option(help="One for each adapter, in order; repeatable.")] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="One for each adapter, in order; 1 or 1,0.5,0.5 by layer band; repeatable.")
+    ] = None,
+    prune: Annotated[
+        list[str] | None,
+        typer.Option(help="Modules of one member to leave out, NAME:PATTERN; repeatable."),
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Hyper-parameter of the operator, NAME=NUMBER; repeatable.")
     ] = None,
@@ -47,7 +57,9 @@ def merge(
 
     The base model is not needed, except by operators that read what the adapters' own rows say (DIR/calibration.jsonl).
 
-    Examples: `mergeprobe merge ./math ./code --operator ctm --rank 16 --out ./both`, `mergeprobe merge --operator list`
+    Examples: `mergeprobe merge ./math ./code --operator ctm --rank 16 --out ./both`,
+    `mergeprobe merge ./math ./code --weight 1 --weight 0.5 --prune 'code:*.layers.2[0-9].*' --out ./both`,
+    `mergeprobe merge --operator list`
     """
     from probe.adapter_io import read_adapter  # imports torch, which `--help` must not wait for
     from probe.operators import OPERATORS, MergeError, Recipe
@@ -60,16 +72,17 @@ def merge(
         raise typer.BadParameter("name the adapters' folders, and where to write: --out DIR")
     if out.exists():
         raise MergeError(f"{out} exists already; name another folder, or remove it first.")
+    base_name = _common_base(adapters)
+    updates = [read_adapter(folder) for folder in adapters]
     recipe = Recipe(
         operator=operator,
-        weights=tuple(weight) if weight else None,
+        weights=tuple(map(_weight, weight)) if weight else None,
         norm=norm,  # type: ignore[arg-type]  # `merge` refuses what it does not know
         rank=rank,
+        pruned=tuple(part for one in prune or () for part in _pruned(one, adapters, updates)),
         hyper_parameters=_settings(setting or []),
         seed=seed,
     )
-    base_name = _common_base(adapters)
-    updates = [read_adapter(folder) for folder in adapters]
     reads_data = operator in OPERATORS and bool(OPERATORS[operator].needs)
     merged = merge_updates(updates, recipe, _calibrations(adapters, cache, base, device) if reads_data else None)
     _write(out, merged, base_name, dtype)
@@ -80,6 +93,32 @@ def _calibrations(adapters: Sequence[Path], cache: Path, base: Path | None, devi
     with profiler(cache, base, device) as work:
         found = [work.profile(folder, folder / CALIBRATION_FILE).calibration for folder in adapters]
     return [calibration for calibration in found if calibration is not None]
+
+
+def _weight(given: str) -> Weight:
+    try:
+        numbers = tuple(float(number) for number in given.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == len(BANDS):
+        return numbers[0], numbers[1], numbers[2]
+    raise typer.BadParameter(f"--weight {given!r}: expected one number, or three, for the {', '.join(BANDS)} layers")
+
+
+def _pruned(given: str, adapters: Sequence[Path], updates: Sequence[LoraUpdate]) -> list[Pruned]:
+    """Return the modules of one member whose names fit a pattern."""
+    name, _, pattern = given.partition(":")
+    members = [index for index, folder in enumerate(adapters) if folder.name == name]
+    modules = [module for index in members for module in updates[index].factors if fnmatchcase(module, pattern)]
+    if len(members) != 1 or not modules:
+        known = ", ".join(folder.name for folder in adapters)
+        raise typer.BadParameter(
+            f"--prune {given!r}: {len(members)} adapters of that name (there are {known}) and {len(modules)} modules "
+            "that fit; expected NAME:PATTERN, such as 'code:*.layers.2[0-9].*'"
+        )
+    return [Pruned(members[0], module) for module in modules]
 
 
 def _settings(given: Sequence[str]) -> Mapping[str, float]:

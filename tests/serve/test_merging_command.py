@@ -74,7 +74,26 @@ def test_an_operator_that_reads_data_gets_it(tmp_path: Path) -> None:
     assert read_adapter(tmp_path / "both").rank <= 8
 
 
+def test_weights_by_band_and_pruned_layers_reach_the_merge(folder: Path, tmp_path: Path) -> None:
+    options = ("--operator", "ta", "--norm", "none", "--rank", "16", "--prune", "code:*.layers.1.*", *EXACT)
+    code, told = invoke(folder, tmp_path / "both", "--weight", "2,3,4", "--weight", "1", *options)
+    assert code == 0, told
+    written = read_adapter(tmp_path / "both").factors
+    math, other = (read_adapter(folder / name).factors for name in ("math", "code"))
+    for name, factor in written.items():
+        # Of two layers the first is lower, the second middle.
+        in_first = ".layers.0." in name
+        expected = (2.0 if in_first else 3.0) * math[name].B @ math[name].A
+        expected = expected + other[name].B @ other[name].A if in_first else expected
+        torch.testing.assert_close(factor.B @ factor.A, expected, rtol=1e-4, atol=1e-4)
+
+
 REFUSALS = [
+    (("--weight", "1,2"), "expected one number, or three"),
+    (("--weight", "much"), "expected one number, or three"),
+    (("--prune", "poem:*"), "0 adapters of that name (there are math, code)"),
+    (("--prune", "math:*.k_proj"), "0 modules"),
+    (("--prune", "math:*"), "Pruning leaves nothing"),
     (("--operator", "magic"), "'magic' is unknown"),
     (("--operator", "ties", "--set", "density=2"), "density is 2.0, expected"),
     (("--set", "density"), "expected NAME=NUMBER"),
@@ -93,7 +112,7 @@ def test_misuse_is_refused_and_nothing_is_written(
 ) -> None:
     code, told = invoke(folder, tmp_path / "both", *options)
     assert code != 0
-    assert message in told
+    assert message in " ".join(told.replace("\u2502", " ").split())
     assert list(tmp_path.iterdir()) == []
 
 
