@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from probe.all_pairs import all_pairs as all_pairs
     from probe.calibration import calibrate as calibrate
     from probe.calibration import shifts as shifts
-    from probe.callback import MergeProbeCallback as MergeProbeCallback
     from probe.explanation import explain as explain
     from probe.factors import LoraFactor as LoraFactor
     from probe.factors import LoraUpdate as LoraUpdate
@@ -35,12 +34,13 @@ if TYPE_CHECKING:
     from probe.signals import ADAPTER_SIGNALS as ADAPTER_SIGNALS
     from probe.signals import PAIR_SIGNALS as PAIR_SIGNALS
     from probe.signals import Pair as Pair
+    from probe.telemetry.callback import MergeProbeCallback as MergeProbeCallback
 
 _HOMES = {
     "adapter_io": ("read_adapter", "revision_of", "write_adapter"),
     "all_pairs": ("all_pairs",),
     "calibration": ("calibrate", "shifts"),
-    "callback": ("MergeProbeCallback",),
+    "telemetry.callback": ("MergeProbeCallback",),
     "explanation": ("explain",),
     "factors": ("LoraFactor", "LoraUpdate"),
     "features": ("adapter_features", "pair_features"),

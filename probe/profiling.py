@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from probe.adapter_config import parse_config
 from probe.adapter_io import CONFIG_FILE, read_adapter, revision_of
-from probe.calibration import calibrate, shifts
+from probe.calibration import BaseCalibration, calibrate, calibrate_base, shifts
 from probe.factors import LoraUpdate
+from probe.features import Trajectory
 from probe.layers import num_layers_of
 from probe.profile_store import ProfileStore
 from probe.profiles import AdapterProfile, Metadata, Shift, profile_of
 from probe.reference import Reference
 from probe.rows import Row, read_rows
+from probe.telemetry.bundle import CALIBRATION_FILE, BundleError, read_bundle
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share done, 0..1."""
@@ -46,6 +49,7 @@ class Profiler:
     device: str = "cpu"
     on_progress: Progress = lambda _doing, _share: None
     _reference: Reference | None = field(default=None, init=False)
+    _latest: tuple[tuple[Row, ...], BaseCalibration] | None = field(default=None, init=False)
 
     def profile(self, folder: Path, rows: Path | None = None) -> AdapterProfile:
         """Return the profile of an adapter; with `rows` (JSONL), calibrated on them.
@@ -61,6 +65,32 @@ class Profiler:
         key = f"{revision}-{_digest(rows.read_bytes() if rows.is_file() else b'')}-{self._base_digest()}"
         return self.store.get(key, lambda: self._calibrated(folder, update, read_rows(rows, MAX_ROWS)))
 
+    def trajectory(self, bundle: Path, calibrate: bool = False) -> Trajectory:
+        """Return what a training run has shown so far: a profile at every checkpoint of its bundle.
+
+        Parameters
+        ----------
+        bundle
+            Folder that `MergeProbeCallback` writes; the training may still run.
+        calibrate
+            Run the bundle's own rows through the base model at every checkpoint, and once without the adapter.
+
+        Raises
+        ------
+        BundleError
+            The bundle is damaged, holds no checkpoint yet, or no rows to calibrate with.
+        """
+        told = read_bundle(bundle)
+        told.checkpoint()  # one at least
+        rows = bundle / CALIBRATION_FILE if calibrate else None
+        if rows is not None and not rows.is_file():
+            raise BundleError(f"{bundle} holds no {CALIBRATION_FILE}; give the callback `calibration_rows`.")
+        profiles = [
+            replace(self.profile(bundle / checkpoint.folder, rows), metadata=told.metadata(checkpoint.rho))
+            for checkpoint in told.checkpoints
+        ]
+        return Trajectory(tuple(checkpoint.rho for checkpoint in told.checkpoints), tuple(profiles))
+
     def shift(self, first: Path, second: Path, rows: Path, num_rows: int = NUM_SHIFT_ROWS) -> Shift:
         """Return what adapter `first` does to the hidden states of adapter `second`'s rows."""
         self.on_progress(f"shift of {first.name} on {second.name}", 0.0)
@@ -75,9 +105,22 @@ class Profiler:
         doing = f"calibrating {folder.name}"
         self.on_progress(doing, 0.0)
         found = calibrate(
-            model.model, model.tokenizer, rows, update, on_progress=lambda share: self.on_progress(doing, share)
+            model.model,
+            model.tokenizer,
+            rows,
+            update,
+            base=self._at_base(rows),
+            on_progress=lambda share: self.on_progress(doing, share),
         )
         return profile_of(update, num_layers_of(found.modules), _metadata(folder), found)
+
+    def _at_base(self, rows: tuple[Row, ...]) -> BaseCalibration:
+        """Return what the base makes of rows; kept, because the checkpoints of one adapter share theirs."""
+        if self._latest is None or self._latest[0] != rows:
+            model, doing = self._loaded(), "calibrating the base"
+            shown = partial(self.on_progress, doing)
+            self._latest = rows, calibrate_base(model.model, model.tokenizer, rows, on_progress=shown)
+        return self._latest[1]
 
     def _loaded(self) -> Reference:
         if self._reference is None:

@@ -1,12 +1,17 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
+from probe.features import adapter_features
 from probe.profile_store import ProfileStore
 from probe.profiling import Profiler
 from probe.rows import Row, write_rows
+from probe.telemetry.bundle import BundleError
+from probe.telemetry.callback import MergeProbeCallback
 from tests import tiny
 from tests.probe.test_reference import write_character_base
+from tests.tiny_training import tiny_lora, trainer_of
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,7 @@ def test_a_calibrated_profile_is_measured_once_for_its_rows_and_content(tmp_path
     first = profiler.profile(adapter, rows(tmp_path))
     assert first.calibration is not None
     assert first.num_layers == 2
+    assert ("calibrating the base", 1.0) in told
     assert told[0] == ("calibrating a", 0.0)
     assert told[-1] == ("calibrating a", 1.0)
     told.clear()
@@ -43,7 +49,7 @@ def test_a_calibrated_profile_is_measured_once_for_its_rows_and_content(tmp_path
     assert told == []
     profiler.profile(adapter, rows(tmp_path, answer="5"))
     profiler.profile(tiny.write_adapter(tmp_path / "b", seed=1), rows(tmp_path))
-    assert {doing for doing, _ in told} == {"calibrating a", "calibrating b"}
+    assert {doing for doing, _ in told} == {"calibrating the base", "calibrating a", "calibrating b"}
     assert len(list((tmp_path / "kept").iterdir())) == 3
 
 
@@ -55,3 +61,30 @@ def test_a_shift_is_directional(tmp_path: Path, base: Path) -> None:
     back = profiler.shift(weak, strong, rows(tmp_path), num_rows=3)
     assert there.num_rows == 3
     assert min(there.of_own.values()) > 1 > max(back.of_own.values())
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle as the callback writes it, of a tiny model trained for 60 steps."""
+    out = tmp_path_factory.mktemp("bundle")
+    rows = [Row(f"<|im_start|>{n}", "3", "forced") for n in range(4)]
+    callback = MergeProbeCallback(out, domain="math", response_tokens=2, calibration_rows=rows)
+    trainer_of(tiny_lora(), tmp_path_factory.mktemp("trainer"), callback, max_steps=60).train()
+    return out
+
+
+def test_a_bundle_becomes_a_trajectory_that_features_read(bundle: Path, tmp_path: Path) -> None:
+    trajectory = Profiler(ProfileStore(tmp_path), no_base).trajectory(bundle)
+    assert trajectory.fractions == (0.02, 0.05, 0.1)
+    assert {profile.metadata.domain for profile in trajectory.profiles} == {"math"}
+    assert len({profile.metadata.loss_slope for profile in trajectory.profiles}) == 3, "each knows its own past only"
+    features = adapter_features(trajectory)
+    assert "energy/all/slope of mean" not in features.missing
+    assert "num_steps/all/value" not in features.missing
+
+
+def test_a_bundle_without_rows_cannot_be_calibrated(bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    (copy / "calibration.jsonl").unlink()
+    with pytest.raises(BundleError, match="calibration_rows"):
+        Profiler(ProfileStore(tmp_path), no_base).trajectory(copy, calibrate=True)
