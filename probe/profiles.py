@@ -52,8 +52,9 @@ class ModuleCalibration:
         (d_out,) and (d_in,), row and column sums of the diagonal Fisher of Delta-W: the expectation over examples of
         the squared gradient of an example's loss. Their outer product over their common total is the rank-one proxy.
     gradient
-        (k, k), two-sided Gaussian sketch S_out^T G S_in of the mean loss gradient G (d_out, d_in) with respect to
-        Delta-W; inner products of sketches are unbiased estimates of those of gradients (`probe.calibration.sketch`).
+        (k, k), two-sided Gaussian sketch S_out^T G S_in of the mean over rows of the loss gradient G (d_out, d_in) with
+        respect to Delta-W; inner products of sketches are unbiased estimates of those of gradients
+        (`probe.calibration.sketch`).
     P_in
         (d_in, q), orthonormal: principal directions of the module's inputs, uncentred, for operators that read inputs.
     energy_in
@@ -107,7 +108,7 @@ class Calibration:
     layers
         Block number -> residual stream after it.
     loss
-        Mean answer log-loss under the adapter, nats a token.
+        Under the adapter: mean over rows of a row's mean answer log-loss, nats a token. It is what gradients are of.
     base_loss, base_accuracy
         The base model's on the same rows: loss in nats a token, share of rows whose answer tokens are all the argmax.
     base_gradients
@@ -139,7 +140,8 @@ class Shift:
         Block number -> |h_i - h_0| / |h_0|, >= 0, norms over all tokens of the rows after the first of each: how far
         i moves hidden states that the base has there.
     of_own
-        Block number -> |h_i - h_0| / |h_j - h_0|, >= 0: the same against what j itself does there.
+        Block number -> |h_i - h_0| / |h_j - h_0|, >= 0: the same against what j itself does there. Blocks that j
+        does not move are left out.
     num_rows
         Rows that it was measured on.
     """

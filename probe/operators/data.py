@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,9 +24,9 @@ def fisher_of_entries(space: CoreSpace, calibrations: Sequence[Calibration], mod
     left, right = space.Q_B.square(), space.Q_A.square()
     entries = []
     for calibration in _of_module(calibrations, module):
-        out, inside, total = left.T @ calibration.f_out.double(), right.T @ calibration.f_in.double(), 0.0
+        proxy = torch.outer(left.T @ calibration.f_out.double(), right.T @ calibration.f_in.double())
         total = calibration.fisher_total
-        entries.append(torch.outer(out, inside) / total if total > 0 else torch.zeros(len(out), len(inside)).double())
+        entries.append(proxy / total if total > 0 else torch.zeros_like(proxy))
     return torch.stack(entries)
 
 
@@ -46,6 +47,39 @@ def input_moments(space: CoreSpace, calibrations: Sequence[Calibration], module:
         above = calibration.energy_in.double() - calibration.floor_in
         moments.append(P * above @ P.T + calibration.floor_in * torch.eye(len(P), dtype=torch.float64))
     return torch.stack(moments)
+
+
+def input_powers(calibrations: Sequence[Calibration], module: str) -> Tensor:
+    """Return (n,), the mean of the inputs' second moment over all d_in coordinates, for every member."""
+    powers = []
+    for calibration in _of_module(calibrations, module):
+        num_inputs, num_directions = calibration.P_in.shape
+        outside = calibration.floor_in * (num_inputs - num_directions)
+        powers.append((calibration.energy_in.double().sum() + outside) / num_inputs)
+    return torch.stack(powers)
+
+
+def check_calibrations(calibrations: Sequence[Calibration], module: str, shape: tuple[int, int]) -> None:
+    """Refuse calibrations that do not fit a module of `shape` (d_out, d_in).
+
+    Raises
+    ------
+    MergeError
+        A calibration lacks the module, is of another shape, or holds values that are not finite.
+    """
+    for index, calibration in enumerate(_of_module(calibrations, module)):
+        seen = (len(calibration.f_out), len(calibration.f_in), *calibration.P_in.shape, len(calibration.energy_in))
+        d_out, d_in = shape
+        if seen != (d_out, d_in, d_in, seen[3], seen[3]):
+            raise MergeError(
+                f"The calibration of member {index} is for another {module!r}: f_out, f_in, P_in and energy_in have "
+                f"the sizes {seen}, but the update is {shape}; calibrate on the base that the adapters were trained on."
+            )
+        parts = (calibration.f_out, calibration.f_in, calibration.P_in, calibration.energy_in)
+        if not all(part.isfinite().all() for part in parts) or not math.isfinite(calibration.floor_in):
+            raise MergeError(
+                f"The calibration of member {index} holds NaN or infinite values for {module!r}; calibrate again."
+            )
 
 
 def _of_module(calibrations: Sequence[Calibration], module: str) -> list[ModuleCalibration]:

@@ -23,7 +23,7 @@ from probe.factors import (
     tolerance,
     truncate,
 )
-from probe.operators.data import fisher_of_entries, input_directions, input_moments
+from probe.operators.data import check_calibrations, fisher_of_entries, input_directions, input_moments, input_powers
 from probe.operators.linear import task_arithmetic
 from probe.operators.operator import Members, Need, Norm, Operator, Property, Space
 from probe.operators.recipe import (
@@ -37,6 +37,10 @@ from probe.operators.recipe import (
     without_pruned,
 )
 from probe.profiles import Calibration
+
+# Cores have been through several products, so their zeros are less exact than those of one decomposition. A rule that
+# looks at directions alone would take rounding for one as strong as any; float32 ends far above either bound.
+_MARGIN = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,9 +120,13 @@ def _default_rank(operator: Operator, updates: Sequence[LoraUpdate]) -> int:
 
 
 def _merge_module(job: _Job, name: str, factors: Sequence[LoraFactor | None]) -> _MergedModule:
-    _check_shapes(name, factors)
+    shape = _common_shape(name, factors)
+    if job.operator.needs:
+        check_calibrations(job.calibrations, name, shape)
     members, space = _members(job, name, factors)
-    core = job.operator.rule(members, **job.hyper_parameters)
+    # Rules need not care for modules in which every member is zero: such a core has no rows to speak of.
+    is_changed = bool(members.is_present.any())
+    core = job.operator.rule(members, **job.hyper_parameters) if is_changed else task_arithmetic(members)
     try:
         factor, kept, total = truncate(space, core, job.rank)
     except FactorError as error:
@@ -143,8 +151,10 @@ def _members(job: _Job, name: str, factors: Sequence[LoraFactor | None]) -> tupl
         weights=torch.tensor(weights, dtype=torch.float64),
         rank=job.rank,
         generator=torch.Generator().manual_seed(zlib.crc32(f"{job.seed} {name}".encode())),
+        tolerance=_MARGIN * tolerance(space.size),
         fisher=fisher_of_entries(space, calibrations, name) if Need.FISHER in operator.needs else None,
         input_moments=input_moments(space, calibrations, name) if reads_inputs else None,
+        input_power=input_powers(calibrations, name) if reads_inputs else None,
     )
     return members, space
 
@@ -162,6 +172,8 @@ def _assemble(job: _Job, modules: dict[str, _MergedModule], source_norms: Sequen
     largest = max(max(weights) for weights in job.weights.values())
     scale = target / before if before > tolerance(size) * largest * math.fsum(source_norms) else 1.0
     update = scaled(LoraUpdate({name: module.factor for name, module in modules.items()}), scale)
+    if not all(factor.B.isfinite().all() for factor in update.factors.values()):
+        raise MergeError(f"The norm rule {length!r} scales the result by {scale:.3g}, too large for float32.")
     served = math.sqrt(kept) * scale
     return Merged(
         update=update,
@@ -196,7 +208,8 @@ def _check(operator: Operator, updates: Sequence[LoraUpdate], calibrations: Sequ
         )
 
 
-def _check_shapes(name: str, factors: Sequence[LoraFactor | None]) -> None:
+def _common_shape(name: str, factors: Sequence[LoraFactor | None]) -> tuple[int, int]:
     shapes = {factor.shape for factor in factors if factor is not None}
     if len(shapes) > 1:
         raise MergeError(f"Module {name!r} has the shapes {sorted(shapes)}; merge adapters of one base model only.")
+    return shapes.pop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -22,14 +22,14 @@ would amplify modules in which members cancel or hardly learnt anything, against
 class Property(StrEnum):
     """What an operator promises without norm control and before truncation; the contract test holds it to that.
 
-    Every operator is invariant to gauge and to the members' order, deterministic by seed, and returns a lone member
-    unchanged where its hyper-parameters are neutral.
+    Every operator is invariant to gauge and to the members' order, deterministic by seed, returns a lone member
+    unchanged where its hyper-parameters are neutral, and gives a module that no member has a zero.
     """
 
     LINEAR = "linear in the updates"
     SCALE_EQUIVARIANT = "scaling every update scales the result alike"
     ZERO_NEUTRAL = "a zero update changes nothing"
-    IDEMPOTENT = "equal updates merge into that same update"
+    IDEMPOTENT = "equal updates merge into that same update where hyper-parameters are neutral"
     SEEDED = "draws random numbers, all from the seed"
     LOSSLESS = "refuses an output rank that would truncate"
 
@@ -85,19 +85,25 @@ class Members:
         Largest rank that the result may have; rules that choose a subspace choose one of this size.
     generator
         For every random number; seeded by the caller's seed and the module's name.
+    tolerance
+        Size, relative to a core's norm, up to which its entries and singular values are only rounding.
     fisher
         (n, k_B, k_A), the diagonal Fisher of each core's entries, >= 0; only for operators that need `FISHER`.
     input_moments
         (n, k_A, k_A), second moments E[x x^T] of the module's inputs on each member's task; only for operators that
         need `INPUTS`, whose Q_A spans the members' principal input directions as well.
+    input_power
+        (n,), E[|x|^2] / d_in over all input coordinates, those outside Q_A as well; given with `input_moments`.
     """
 
     cores: Tensor
     weights: Tensor
     rank: int
     generator: torch.Generator
+    tolerance: float
     fisher: Tensor | None = None
     input_moments: Tensor | None = None
+    input_power: Tensor | None = None
 
     @property
     def weighted(self) -> Tensor:
@@ -109,9 +115,33 @@ class Members:
         """(n,), whether a member changes this module at all: absent members neither vote nor count."""
         return self.cores.flatten(1).any(dim=1)
 
+    @property
+    def present(self) -> Members:
+        """Those members alone that change this module."""
+        chosen = self.is_present
+        return replace(
+            self,
+            cores=self.cores[chosen],
+            weights=self.weights[chosen],
+            fisher=None if self.fisher is None else self.fisher[chosen],
+            input_moments=None if self.input_moments is None else self.input_moments[chosen],
+            input_power=None if self.input_power is None else self.input_power[chosen],
+        )
+
+    @property
+    def lengths(self) -> Tensor:
+        """(n,), Frobenius norms |C_i| = |D_i|."""
+        lengths: Tensor = self.cores.flatten(1).norm(dim=1)
+        return lengths
+
+    @property
+    def floor(self) -> Tensor:
+        """(n,), absolute size up to which entries and singular values of each core are only rounding."""
+        return self.tolerance * self.lengths
+
 
 Rule = Callable[..., Tensor]
-"""(members, **hyper-parameters) -> merged core (k_B, k_A), float64."""
+"""(members, **hyper-parameters) -> merged core (k_B, k_A), float64; at least one member changes the module."""
 
 
 @dataclass(frozen=True, slots=True)

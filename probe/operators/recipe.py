@@ -9,36 +9,14 @@ from dataclasses import dataclass, field
 from probe.factors import LoraFactor, LoraUpdate, canonical
 from probe.layers import BANDS, band_of, num_layers_of, place_of
 from probe.operators.operator import Norm, Operator
-from probe.records import MergeProbeError
+from probe.records import MergeProbeError, Pruned, Weight
 
 OUTPUT_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM serves (its `max_lora_rank`)."""
 
-Weight = float | tuple[float, float, float]
-"""One positive number, or one for each layer band (lower, middle, upper)."""
-
 
 class MergeError(MergeProbeError):
     """These updates cannot be merged in this way."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Pruned:
-    """A part of one member that is left out of the merge.
-
-    Attributes
-    ----------
-    member
-        Position of the member.
-    module
-        Base module name.
-    component
-        Which rank-one component of its update there, 0 the strongest; None is the whole module.
-    """
-
-    member: int
-    module: str
-    component: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

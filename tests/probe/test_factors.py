@@ -1,4 +1,4 @@
-# ruff: noqa: N806 - B, A and the like are what every LoRA paper calls these matrices
+# ruff: noqa: N803, N806 - B, A and the like are what every LoRA paper calls these matrices
 import math
 
 import pytest
@@ -8,12 +8,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from probe.factors import (
+    FactorError,
     LoraFactor,
     LoraUpdate,
     canonical,
+    check_factor,
     core_space,
     factor_inner_product,
     inner_product,
+    input_coordinates,
     norm,
     scaled,
     truncate,
@@ -107,6 +110,74 @@ def test_updates_that_share_a_row_space_share_a_basis() -> None:
     first = random_factor(0, 3)
     second = LoraFactor(B=random_factor(1, 3).B, A=first.A)
     assert core_space([first, second]).Q_A.shape[1] == 3
+
+
+def orthonormal(seed: int, num_columns: int) -> Tensor:
+    return torch.linalg.qr(torch.randn(SHAPE[1], num_columns, generator=torch.Generator().manual_seed(seed)))[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, rank=ranks, num_directions=st.integers(0, 12))
+def test_a_wider_core_space_spans_the_directions_and_holds_the_same_updates(
+    seed: int, rank: int, num_directions: int
+) -> None:
+    factors, directions = [random_factor(seed, rank), None], orthonormal(seed, num_directions).double()
+    space = core_space(factors, directions)
+    narrow = core_space(factors).cores.shape[2]
+    assert space.Q_A is not None
+    assert space.Q_A.shape == (SHAPE[1], min(SHAPE[1], narrow + num_directions))
+    torch.testing.assert_close(space.Q_A.T @ space.Q_A, torch.eye(space.Q_A.shape[1], dtype=torch.float64))
+    torch.testing.assert_close(space.Q_A @ (space.Q_A.T @ directions), directions)
+    torch.testing.assert_close(space.Q_B @ space.cores[0] @ space.Q_A.T, dense(factors[0]), rtol=1e-9, atol=1e-9)
+
+
+def test_directions_that_the_updates_span_already_add_nothing() -> None:
+    factor = random_factor(0, 3)
+    assert core_space([factor], factor.A.double().T @ orthonormal(1, 2)[:3].double()).cores.shape == (1, 3, 3)
+
+
+def test_a_zero_update_has_a_core_space_of_the_directions_alone() -> None:
+    space = core_space([LoraFactor(B=torch.zeros(20, 2), A=torch.zeros(2, 12))], orthonormal(0, 4))
+    assert space.cores.shape == (1, 0, 4)
+
+
+def test_input_coordinates_hold_the_same_updates() -> None:
+    factors = [random_factor(0, 3), None, random_factor(1, 2)]
+    space = input_coordinates(core_space(factors))
+    assert (space.Q_A, space.cores.shape, space.size) == (None, (3, 5, 12), 20)
+    torch.testing.assert_close(space.Q_B @ space.cores[2], dense(factors[2]), rtol=1e-9, atol=1e-9)
+    assert not space.cores[1].any()
+    assert input_coordinates(space) is space
+    factor, kept, total = truncate(space, space.cores[0], 3)
+    torch.testing.assert_close(dense(factor), dense(factors[0]), rtol=1e-4, atol=1e-4)
+    assert kept == pytest.approx(total)
+
+
+MALFORMED = [
+    (torch.ones(5), torch.ones(1, 4), r"expected \(d_out, r\) and \(r, d_in\)"),
+    (torch.ones(5, 2), torch.ones(3, 4), r"expected \(d_out, r\) and \(r, d_in\)"),
+    (torch.ones(5, 0), torch.ones(0, 4), "rank 0 of a .* expected 1 to 4"),
+    (torch.ones(5, 5), torch.ones(5, 4), "rank 5 of a .* expected 1 to 4"),
+    (torch.full((5, 1), math.nan), torch.ones(1, 4), "NaN or infinite"),
+    (torch.ones(5, 1), torch.full((1, 4), -math.inf), "NaN or infinite"),
+]
+
+
+@pytest.mark.parametrize(("B", "A", "message"), MALFORMED)
+def test_factors_that_are_no_update_are_refused(B: Tensor, A: Tensor, message: str) -> None:
+    with pytest.raises(FactorError, match=message):
+        check_factor(LoraFactor(B=B, A=A))
+
+
+def test_sound_factors_pass() -> None:
+    check_factor(random_factor(0, 12))
+
+
+@pytest.mark.parametrize(("size", "message"), [(1e80, "too large for float32"), (math.nan, "NaN or infinite")])
+def test_results_that_no_file_could_hold_are_refused(size: float, message: str) -> None:
+    space = core_space([random_factor(0, 2)])
+    with pytest.raises(FactorError, match=message):
+        truncate(space, space.cores[0] * size, 2)
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8, 50])
