@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 
 from probe.factors import LoraFactor, LoraUpdate
-from probe.profiles import Calibration, LayerActivations, ModuleCalibration
 
 BASE_NAME = "tiny"
 NUM_LAYERS = 2
@@ -100,35 +99,3 @@ def random_update(
             B, A = torch.randn(d_out, rank, generator=generator), torch.randn(rank, d_in, generator=generator)
             factors[module] = LoraFactor(B=B, A=A)
     return LoraUpdate(factors)
-
-
-def random_calibration(
-    seed: int, shapes: Mapping[str, tuple[int, int]] = SHAPES, num_layers: int = NUM_LAYERS, num_directions: int = 6
-) -> Calibration:
-    """Return a calibration of random numbers over `shapes`, in every respect one that a real pass could give."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def positive(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator) + 0.1
-
-    def orthonormal(size: int) -> torch.Tensor:
-        return torch.linalg.qr(torch.randn(size, num_directions, generator=generator))[0].contiguous()
-
-    modules, gradients = {}, {}
-    for module, (d_out, d_in) in shapes.items():
-        f_out, f_in = positive(d_out), positive(d_in)
-        modules[module] = ModuleCalibration(
-            f_out=f_out,
-            f_in=f_in * f_out.sum() / f_in.sum(),
-            gradient=torch.randn(8, 8, generator=generator),
-            P_in=orthonormal(d_in),
-            energy_in=positive(num_directions).sort(descending=True).values + 1,
-            floor_in=0.1,
-        )
-        gradients[module] = torch.randn(8, 8, generator=generator)
-    layers = {
-        number: LayerActivations(P=orthonormal(HIDDEN), energy=positive(num_directions).sort(descending=True).values)
-        for number in range(num_layers)
-    }
-    base_loss, accuracy = 2.0 + float(positive(1)), float(positive(1)) / 2
-    return Calibration(modules, layers, 1.0, base_loss, accuracy, gradients, num_rows=16, num_tokens=200, seed=seed)

@@ -16,7 +16,10 @@ SKETCH = 6
 
 
 def random_calibration(
-    seed: int, shapes: Mapping[str, tuple[int, int]] = tiny.SHAPES, num_directions: int = 3
+    seed: int,
+    shapes: Mapping[str, tuple[int, int]] = tiny.SHAPES,
+    num_directions: int = 3,
+    num_layers: int = tiny.NUM_LAYERS,
 ) -> Calibration:
     """Return a calibration of every module of `shapes`: Gaussian sketches, orthonormal directions, positive energies.
 
@@ -25,7 +28,7 @@ def random_calibration(
     generator = torch.Generator().manual_seed(seed)
     return Calibration(
         modules={name: _module(shape, num_directions, generator) for name, shape in shapes.items()},
-        layers={layer: _layer(num_directions, generator) for layer in range(tiny.NUM_LAYERS)},
+        layers={layer: _layer(num_directions, generator) for layer in range(num_layers)},
         loss=1.0,
         base_loss=2.0,
         base_accuracy=0.5,

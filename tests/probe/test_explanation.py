@@ -7,6 +7,7 @@ from probe.factors import LoraFactor, LoraUpdate, scaled
 from probe.profiles import Shift, profile_of
 from probe.signals import Pair
 from tests import tiny
+from tests.probe.calibrations import random_calibration
 
 SHAPES = {f"model.layers.{n}.self_attn.{m}": (60, 50) for n in range(6) for m in ("q_proj", "v_proj")}
 
@@ -16,7 +17,7 @@ def finding(pair: Pair, mechanism: str) -> Finding:
 
 
 def pair_of(first: LoraUpdate, second: LoraUpdate, shift: Shift | None = None) -> Pair:
-    calibrations = [tiny.random_calibration(seed, SHAPES, 6) for seed in (0, 1)]
+    calibrations = [random_calibration(seed, SHAPES, num_layers=6) for seed in (0, 1)]
     profiles = [profile_of(u, 6, calibration=c) for u, c in zip((first, second), calibrations, strict=True)]
     return Pair(*profiles, shift)
 

@@ -23,6 +23,7 @@ from probe.features import (
 from probe.profiles import AdapterProfile, Metadata, Shift, profile_of
 from probe.signals import PAIR_SIGNALS, Family, Pair, measure_pair
 from tests import tiny
+from tests.probe.calibrations import random_calibration
 
 METADATA = Metadata("math", 500, 3.5, 0.1, 8, 2.0, 1e-3, 125, -0.01)
 NUM_LAYERS = 6
@@ -32,7 +33,7 @@ SHAPES = {f"layers.{number}.{module}": (20, 12) for number in range(NUM_LAYERS) 
 
 def whole(seed: int, scale: float = 1.0) -> AdapterProfile:
     update = scaled(tiny.random_update(seed, 3, SHAPES), scale)
-    return profile_of(update, NUM_LAYERS, METADATA, tiny.random_calibration(seed, SHAPES, NUM_LAYERS))
+    return profile_of(update, NUM_LAYERS, METADATA, random_calibration(seed, SHAPES, num_layers=NUM_LAYERS))
 
 
 def trajectory(seed: int) -> Trajectory:

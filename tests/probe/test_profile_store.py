@@ -8,6 +8,7 @@ import torch
 from probe.profile_store import ProfileStore, read_profile, write_profile
 from probe.profiles import AdapterProfile, Metadata, profile_of
 from tests import tiny
+from tests.probe.calibrations import random_calibration
 
 
 def profile(seed: int = 0) -> AdapterProfile:
@@ -15,7 +16,7 @@ def profile(seed: int = 0) -> AdapterProfile:
 
 
 def calibrated() -> AdapterProfile:
-    return dataclasses.replace(profile(), calibration=tiny.random_calibration(0))
+    return dataclasses.replace(profile(), calibration=random_calibration(0))
 
 
 def plain(value: Any) -> Any:

@@ -27,6 +27,7 @@ from probe.signals import (
 from probe.signals.dynamics import slope, variance
 from probe.signals.summary import KEYS, summarise, weighted_mean
 from tests import tiny
+from tests.probe.calibrations import random_calibration
 
 SHAPES = {
     "layers.0.q_proj": (20, 12),
@@ -42,7 +43,7 @@ METADATA = Metadata("math", 500, 3.5, 0.1, 8, 2.0, 1e-3, 125, -0.01)
 
 
 def profile(update: LoraUpdate, seed: int = 0, metadata: Metadata = METADATA) -> AdapterProfile:
-    return profile_of(update, 2, metadata, tiny.random_calibration(seed, SHAPES))
+    return profile_of(update, 2, metadata, random_calibration(seed, SHAPES))
 
 
 def pair_of(first: LoraUpdate, second: LoraUpdate, seed: int = 0) -> Pair:
