@@ -76,6 +76,7 @@ def test_the_demo_bank_needs_fewer_modules_than_adapters(
     reasons = {adapter["name"]: adapter["reason"] for adapter in merged_bank}
     assert all(len(reason) > 20 for reason in reasons.values())
     _print_table(bank)
+    assert any(event["kind"] == "merged" for event in bank.get("/bank/events?limit=200")["events"]), "no merge job ran"
     _compare_with_offline(server, cards)
 
 
