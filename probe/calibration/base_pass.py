@@ -53,7 +53,7 @@ def calibrate_base(
     model, tokenizer
         A loaded causal language model, on any device, float32 or bfloat16; it is given back as it was.
     rows
-        At least one; 64 to 128 make stable gradients.
+        At least one; the paper takes 256.
     modules
         Linear modules inside the numbered blocks; None is all of them, so that adapters with different target
         modules can be compared.

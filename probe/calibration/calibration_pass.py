@@ -49,7 +49,7 @@ def calibrate(
     model, tokenizer
         The loaded base model, on any device, float32 or bfloat16; it is given back as it was.
     rows
-        At least one; 64 to 128 make stable gradients.
+        At least one; the paper takes 256.
     base
         Of the same rows and modules, from `calibrate_base`: saves half the work at a further checkpoint.
     modules
