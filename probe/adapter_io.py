@@ -109,6 +109,7 @@ def write_adapter(folder: Path | str, update: LoraUpdate, base_name: str, dtype:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(_plain_config(update, base_name), indent=2) + "\n", encoding="utf-8")
     save_file(_padded_tensors(update, dtype), folder / TENSOR_FILE, metadata={"format": "pt"})
+    (folder / TENSOR_FILE).chmod(0o644)  # safetensors makes it its owner's alone, and an engine may run as another user
 
 
 def revision_of(folder: Path | str) -> str:

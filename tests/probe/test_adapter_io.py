@@ -115,6 +115,11 @@ def test_written_folders_suit_vllm(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
 
 
+def test_written_files_are_readable_for_everyone(tmp_path: Path) -> None:
+    write_adapter(tmp_path, tiny.random_update(0), tiny.BASE_NAME)
+    assert {path.stat().st_mode & 0o444 for path in tmp_path.iterdir()} == {0o444}
+
+
 def test_writing_is_deterministic(tmp_path: Path) -> None:
     update = tiny.random_update(0)
     backwards = LoraUpdate(dict(reversed(update.factors.items())))
