@@ -40,7 +40,7 @@ def signals(
     Weights alone take a second. With --calibrate, or --rows, the Fisher, gradient and activation signals are measured
     too: a forward and backward of each adapter's rows, once for each adapter.
 
-    Examples: `mergeprobe signals ./math ./code`, `mergeprobe signals ./math ./code --calibrate --json`
+    Example: `mergeprobe signals ./math ./code`, or `mergeprobe signals ./math ./code --calibrate --json`
     """
     beside = (first / CALIBRATION_FILE, second / CALIBRATION_FILE) if calibrate else None
     forth, back = _compare((first, second), rows or beside, base, device, cache)

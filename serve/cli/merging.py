@@ -57,8 +57,8 @@ def merge(
 
     The base model is not needed, except by operators that read what the adapters' own rows say (DIR/calibration.jsonl).
 
-    Examples: `mergeprobe merge ./math ./code --operator ctm --rank 16 --out ./both`,
-    `mergeprobe merge ./math ./code --weight 1 --weight 0.5 --prune 'code:*.layers.2[0-9].*' --out ./both`,
+    Example: `mergeprobe merge ./math ./code --operator ctm --rank 16 --out ./both`, or
+    `mergeprobe merge ./math ./code --weight 1 --weight 0.5 --prune 'code:*.layers.2[0-9].*' --out ./both`, or
     `mergeprobe merge --operator list`
     """
     from probe.adapter_io import read_adapter  # imports torch, which `--help` must not wait for
