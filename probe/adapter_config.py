@@ -62,15 +62,21 @@ class AdapterConfig:
     alpha_pattern: Mapping[str, float]
     base_name: str | None
 
+    @property
+    def scaling(self) -> float:
+        """The declared scale, alpha/r or alpha/sqrt(r), that modules outside the patterns have."""
+        return self.alpha / self._divisor(self.rank)
+
     def rank_of(self, module: str) -> int:
         """Return the declared rank of a module."""
         return _matching(self.rank_pattern, module, self.rank)
 
     def scale_of(self, module: str) -> float:
         """Return alpha/r, or alpha/sqrt(r) for rank-stabilised LoRA (arXiv 2312.03732)."""
-        rank = self.rank_of(module)
-        divisor = math.sqrt(rank) if self.is_rank_stabilised else rank
-        return _matching(self.alpha_pattern, module, self.alpha) / divisor
+        return _matching(self.alpha_pattern, module, self.alpha) / self._divisor(self.rank_of(module))
+
+    def _divisor(self, rank: int) -> float:
+        return math.sqrt(rank) if self.is_rank_stabilised else rank
 
 
 def _matching(pattern: Mapping[str, Number], module: str, default: Number) -> Number:

@@ -25,7 +25,7 @@ from probe.adapter_config import AdapterConfig, AdapterError, check_base, parse_
 from probe.base_model import BaseShapes
 from probe.factors import LoraFactor, LoraUpdate
 
-__all__ = ["AdapterError", "base_name_of", "read_adapter", "revision_of", "write_adapter"]
+__all__ = ["AdapterError", "read_adapter", "read_config", "revision_of", "write_adapter"]
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
@@ -59,7 +59,7 @@ def read_adapter(folder: Path | str, base: BaseShapes | None = None, max_rank: i
         Says which file, option or tensor is refused, and why; its `field` names it.
     """
     folder = Path(folder)
-    config = parse_config(_read_config(folder))
+    config = read_config(folder)
     if base is not None:
         check_base(config, base)
     with _open_tensors(folder) as tensors:
@@ -72,15 +72,15 @@ def read_adapter(folder: Path | str, base: BaseShapes | None = None, max_rank: i
         return LoraUpdate({module: _load_factor(tensors, module, config.scale_of(module)) for module in modules})
 
 
-def base_name_of(folder: Path | str) -> str | None:
-    """Return the base model that an adapter says it was trained on; None where it does not say.
+def read_config(folder: Path | str) -> AdapterConfig:
+    """Return what an adapter's config declares, without looking at its tensors.
 
     Raises
     ------
     AdapterError
         The config is missing, unreadable or refused.
     """
-    return parse_config(_read_config(Path(folder))).base_name
+    return parse_config(_read_json(Path(folder)))
 
 
 def write_adapter(folder: Path | str, update: LoraUpdate, base_name: str, dtype: torch.dtype = torch.bfloat16) -> None:
@@ -124,7 +124,7 @@ def revision_of(folder: Path | str) -> str:
         The config or the tensor file is missing or unreadable.
     """
     folder = Path(folder)
-    digest = hashlib.sha256(json.dumps(_read_config(folder), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(_read_json(folder), sort_keys=True).encode())
     with _open_tensors(folder) as tensors:
         for key in sorted(tensors.keys()):
             tensor = tensors.get_tensor(key).contiguous()
@@ -134,7 +134,7 @@ def revision_of(folder: Path | str) -> str:
     return digest.hexdigest()
 
 
-def _read_config(folder: Path) -> object:
+def _read_json(folder: Path) -> object:
     path = folder / CONFIG_FILE
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from probe.layers import place_of
 from probe.signals import PAIR_SIGNALS, Measured, Pair, Resolution, Values, measure_pair
+from probe.signals.summary import weighted_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _find(mechanism: Mechanism, measured: Measured, pair: Pair) -> Finding:
     weights = _weights(mechanism, measured.values, pair)
     conflicts = {p: v for p, v in measured.values.items() if mechanism.is_conflict(v, mechanism.threshold)}
     share = math.fsum(weights[place] for place in conflicts) / math.fsum(weights.values())
-    value = _mean(conflicts or measured.values, weights)
+    value = weighted_mean(conflicts or measured.values, weights)
     return _finding(mechanism, bool(conflicts), value, share, conflicts, _sentence(mechanism, value, share, conflicts))
 
 
@@ -204,10 +205,6 @@ def _weights(mechanism: Mechanism, values: Values, pair: Pair) -> Mapping[str, f
     if PAIR_SIGNALS[mechanism.signal].resolution is Resolution.MODULE:
         return {name: a.norm * b.norm for name, (a, b) in pair.modules.items() if name in values}
     return dict.fromkeys(values, 1.0)
-
-
-def _mean(values: Values, weights: Mapping[str, float]) -> float:
-    return math.fsum(weights[p] * v for p, v in values.items()) / math.fsum(weights[p] for p in values)
 
 
 def _layers(places: Values) -> tuple[int, ...]:

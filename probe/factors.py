@@ -127,10 +127,9 @@ def canonical(factor: LoraFactor) -> LoraFactor:
     """
     left, left_core = torch.linalg.qr(factor.B.double())
     right, right_core = torch.linalg.qr(factor.A.double().T)
-    u, s, vh = torch.linalg.svd(left_core @ right_core.T, full_matrices=False)
-    num_kept = _num_above_tolerance(s, max(factor.shape))
-    u, root, v = left @ u[:, :num_kept], s[:num_kept].sqrt(), right @ vh[:num_kept].T
-    signs = _column_signs(u)
+    u, s, v = _canonical_parts(left_core @ right_core.T, max(factor.shape))
+    u, root, v = left @ u, s.sqrt(), right @ v
+    signs = column_signs(u)
     return LoraFactor(B=u * signs * root, A=(v * signs * root).T)
 
 
@@ -154,7 +153,7 @@ def core_space(factors: Sequence[LoraFactor | None], also_in: Tensor | None = No
     small_B = _basis(torch.cat([u * s.sqrt() for u, s, _ in canon], dim=1))
     small_A = _basis(torch.cat([v * s.sqrt() for _, s, v in canon], dim=1))
     cores = torch.stack([(small_B.T @ u * s) @ (v.T @ small_A) for u, s, v in canon])
-    signs_B, signs_A = _column_signs(Q_B := left @ small_B), _column_signs(Q_A := right @ small_A)
+    signs_B, signs_A = column_signs(Q_B := left @ small_B), column_signs(Q_A := right @ small_A)
     space = CoreSpace(Q_B * signs_B, Q_A * signs_A, cores * signs_B[:, None] * signs_A)
     return space if also_in is None else _widened(space, also_in.double())
 
@@ -187,7 +186,7 @@ def truncate(space: CoreSpace, core: Tensor, rank: int) -> tuple[LoraFactor, flo
     root = s[:num_kept].sqrt()
     left, right = space.Q_B @ u[:, :num_kept], vh[:num_kept].T
     right = right if space.Q_A is None else space.Q_A @ right
-    signs = _column_signs(left)
+    signs = column_signs(left)
     B, A = (left * signs * root).float(), (right * signs * root).T.float()
     if not (B.isfinite().all() and A.isfinite().all()):
         raise FactorError(f"the result is too large for float32: a singular value is {float(s[0]):.3g}.")
@@ -250,19 +249,17 @@ def _widened(space: CoreSpace, directions: Tensor) -> CoreSpace:
         rest = rest - space.Q_A @ (space.Q_A.T @ rest)
     scale = directions.norm(dim=0).amax() if directions.numel() else 0.0
     further = _basis(rest, floor=tolerance(space.size) * float(scale))
-    num_new = further.shape[1]
-    return CoreSpace(
-        space.Q_B, torch.cat([space.Q_A, further], dim=1), torch.nn.functional.pad(space.cores, (0, num_new))
-    )
+    wider = torch.cat([space.Q_A, further * column_signs(further)], dim=1)
+    return CoreSpace(space.Q_B, wider, torch.nn.functional.pad(space.cores, (0, further.shape[1])))
 
 
 def _basis(stack: Tensor, floor: float = 0.0) -> Tensor:
     u, s, _ = torch.linalg.svd(stack, full_matrices=False)
     spanning: Tensor = u[:, : min(_num_above_tolerance(s, max(stack.shape)), int((s > floor).sum()))]
-    return spanning * _column_signs(spanning)
+    return spanning
 
 
-def _column_signs(u: Tensor) -> Tensor:
+def column_signs(u: Tensor) -> Tensor:
     """Return +-1 per column such that each column's entry of largest magnitude becomes positive."""
     if u.shape[1] == 0:
         return u.new_ones(0)

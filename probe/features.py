@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.layers import BANDS
-from probe.profiles import AdapterProfile
+from probe.profiles import AdapterProfile, Shift
 from probe.records import MergeProbeError
 from probe.signals import (
     ADAPTER_SIGNALS,
@@ -147,18 +147,21 @@ def adapter_features(adapter: Trajectory) -> Features:
     return _collect(ADAPTER_SIGNALS.values(), lambda signal: _adapter_values(signal, adapter))
 
 
-def pair_features(first: Trajectory, second: Trajectory, forth: Pair, back: Pair) -> PairFeatures:
+def pair_features(
+    first: Trajectory, second: Trajectory, forth: Shift | None = None, back: Shift | None = None
+) -> PairFeatures:
     """Return z_i->j, z_j->i and z_ij.
 
     Parameters
     ----------
     forth, back
-        The latest profiles of both, (i, j) with the shift of i on j's rows, and (j, i) with that of j on i's.
+        Shift of i on j's rows, and of j on i's; None where it was not measured.
     """
+    there, here = Pair(first.now, second.now, forth), Pair(second.now, first.now, back)
     return PairFeatures(
-        forth=_collect(_DIRECTED, lambda signal: _pair_values(signal, first, second, forth)),
-        back=_collect(_DIRECTED, lambda signal: _pair_values(signal, second, first, back)),
-        symmetric=_collect(_SYMMETRIC, lambda signal: _pair_values(signal, first, second, forth)),
+        forth=_collect(_DIRECTED, lambda signal: _pair_values(signal, first, second, there)),
+        back=_collect(_DIRECTED, lambda signal: _pair_values(signal, second, first, here)),
+        symmetric=_collect(_SYMMETRIC, lambda signal: _pair_values(signal, first, second, there)),
     )
 
 

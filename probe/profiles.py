@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from probe.factors import LoraUpdate, canonical
+from probe.factors import LoraUpdate, canonical, check_factor
 from probe.layers import num_layers_of
 
 
@@ -227,6 +227,7 @@ def profile_of(
     """
     modules = {}
     for name, factor in update.factors.items():
+        check_factor(factor)
         own = canonical(factor)
         if own.rank > 0:
             # In the canonical gauge the columns of B are U sqrt(s) and those of A^T are V sqrt(s).

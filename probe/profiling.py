@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from probe.adapter_config import parse_config
-from probe.adapter_io import CONFIG_FILE, read_adapter, revision_of
+from probe.adapter_io import read_adapter, read_config, revision_of
 from probe.calibration import BaseCalibration, calibrate, calibrate_base, shifts
+from probe.calibration.shift import NUM_ROWS
 from probe.factors import LoraUpdate
 from probe.features import Trajectory
 from probe.layers import num_layers_of
 from probe.profile_store import ProfileStore
 from probe.profiles import AdapterProfile, Metadata, Shift, profile_of
 from probe.reference import Reference
-from probe.rows import Row, read_rows
-from probe.telemetry.bundle import CALIBRATION_FILE, BundleError, read_bundle
+from probe.rows import CALIBRATION_FILE, Row, read_rows
+from probe.telemetry.bundle import BundleError, read_bundle
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share done, 0..1."""
-
-NUM_SHIFT_ROWS = 32
-"""Rows that a directional shift is measured on: one forward pass for each ordered pair, so fewer than calibration."""
 
 MAX_ROWS = 256
 """Of a calibration set: the paper's size; more would only cost time."""
@@ -59,11 +54,11 @@ class Profiler:
         AdapterError, RowError, ReferenceLoadError, CalibrationError
             The folder, the rows or the base cannot be used.
         """
-        update, revision = read_adapter(folder), revision_of(folder)
+        revision = revision_of(folder)
         if rows is None:
-            return self.store.get(revision, lambda: profile_of(update, metadata=_metadata(folder)))
+            return self.store.get(revision, lambda: profile_of(read_adapter(folder), metadata=_metadata(folder)))
         key = f"{revision}-{_digest(rows.read_bytes() if rows.is_file() else b'')}-{self._base_digest()}"
-        return self.store.get(key, lambda: self._calibrated(folder, update, read_rows(rows, MAX_ROWS)))
+        return self.store.get(key, lambda: self._calibrated(folder, read_adapter(folder), read_rows(rows, MAX_ROWS)))
 
     def trajectory(self, bundle: Path, calibrate: bool = False) -> Trajectory:
         """Return what a training run has shown so far: a profile at every checkpoint of its bundle.
@@ -91,7 +86,7 @@ class Profiler:
         ]
         return Trajectory(tuple(checkpoint.rho for checkpoint in told.checkpoints), tuple(profiles))
 
-    def shift(self, first: Path, second: Path, rows: Path, num_rows: int = NUM_SHIFT_ROWS) -> Shift:
+    def shift(self, first: Path, second: Path, rows: Path, num_rows: int = NUM_ROWS) -> Shift:
         """Return what adapter `first` does to the hidden states of adapter `second`'s rows."""
         self.on_progress(f"shift of {first.name} on {second.name}", 0.0)
         own, other = read_adapter(second), read_adapter(first)
@@ -136,9 +131,8 @@ class Profiler:
 
 def _metadata(folder: Path) -> Metadata:
     """Return what the folder's own config says; what is unknown stays None."""
-    raw: Any = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    config = parse_config(raw)
-    return Metadata(rank=config.rank, scaling=config.scale_of(""))
+    config = read_config(folder)
+    return Metadata(rank=config.rank, scaling=config.scaling)
 
 
 def _digest(content: bytes) -> str:

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from probe.records import MergeProbeError
 
+CALIBRATION_FILE = "calibration.jsonl"
+"""Where an adapter's folder, or a bundle, keeps its calibration rows."""
+
 Scorer = Literal["forced", "generated"]
 SCORERS: tuple[Scorer, ...] = ("forced", "generated")
 

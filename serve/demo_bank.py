@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import probe.bank
+from probe.rows import CALIBRATION_FILE
 from serve.client import BankClient
 from serve.config import Config
 
@@ -41,6 +42,6 @@ def demo_body(folder: Path) -> dict[str, object]:
         "source": str(folder),
         "domain": record["domain"],
         "protected": record["protected"],
-        "calibration": str(folder / "calibration.jsonl"),
+        "calibration": str(folder / CALIBRATION_FILE),
         "evaluation": str(folder / "evaluation.jsonl"),
     }

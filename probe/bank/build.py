@@ -23,7 +23,7 @@ from probe.bank.train import TrainedAdapter, Training, train_adapter
 from probe.embedded import EMBEDDED_NAME
 from probe.records import MergeProbeError
 from probe.reference import Reference
-from probe.rows import Row, write_rows
+from probe.rows import CALIBRATION_FILE, Row, write_rows
 from probe.scoring import grade_all
 
 #: Called with the adapter's name, what is being done, and how much of that is done in [0, 1].
@@ -149,7 +149,7 @@ def _build_adapter(
     work = Path(tempfile.mkdtemp(prefix=f".{recipe.name}-", dir=out))
     try:
         write_adapter(work, recipe.training, trained)
-        write_rows(work / "calibration.jsonl", calibration)
+        write_rows(work / CALIBRATION_FILE, calibration)
         write_rows(work / "evaluation.jsonl", evaluation)
         report(recipe.name, "scoring", 0.0)
         scores = score_adapter(reference, evaluation, work)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from probe.factors import tolerance
+from probe.factors import column_signs, tolerance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +47,7 @@ def principal_directions(vectors: Tensor, num_directions: int) -> Directions:
     basis, _ = torch.linalg.qr(wide.T @ weights.flip(1)[:, :num_kept])
     rest, num_others = float((values.sum() - energy.sum()).clamp(min=0)), width - num_kept
     return Directions(
-        P=(basis * _column_signs(basis)).float().cpu(),
+        P=(basis * column_signs(basis)).float().cpu(),
         energy=energy.float().cpu(),
         floor=rest / num_others if num_others else 0.0,
     )
@@ -66,8 +66,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(num_threads)
-
-
-def _column_signs(columns: Tensor) -> Tensor:
-    largest = columns.abs().argmax(dim=0, keepdim=True)
-    return columns.gather(0, largest)[0].sign()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probe.calibration.model_parts import Hook, forward_hooks
 from probe.encoding import EncodedRow, encode_row
 from probe.factors import LoraFactor, LoraUpdate
 from probe.layers import BANDS
@@ -117,22 +118,21 @@ def _weighted(model: Any, updates: Sequence[LoraUpdate], weights: Tensor) -> Ite
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     num_layers = depth_of(updates)
     hooks = []
+    for name in sorted({name for update in updates for name in update.factors}):
+        band = BANDS.index(band_of_module(name, num_layers))
+        factors = {index: update.factors[name] for index, update in enumerate(updates) if name in update.factors}
+        hooks.append((model.get_submodule(name), _adder(factors, weights[:, band])))
     try:
         for parameter in trained:
             parameter.requires_grad_(False)
-        for name in sorted({name for update in updates for name in update.factors}):
-            band = BANDS.index(band_of_module(name, num_layers))
-            factors = {index: update.factors[name] for index, update in enumerate(updates) if name in update.factors}
-            hooks.append(model.get_submodule(name).register_forward_hook(_adder(factors, weights[:, band])))
-        yield
+        with forward_hooks(hooks):
+            yield
     finally:
-        for hook in hooks:
-            hook.remove()
         for parameter in trained:
             parameter.requires_grad_(True)
 
 
-def _adder(factors: dict[int, LoraFactor], weights: Tensor) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
+def _adder(factors: dict[int, LoraFactor], weights: Tensor) -> Hook:
     """Return a forward hook that adds sum_i w_i B_i A_i x, all members in one pair of products."""
     B = torch.cat([factor.B for factor in factors.values()], dim=1)  # noqa: N806
     A = torch.cat([factor.A for factor in factors.values()], dim=0)  # noqa: N806

@@ -51,12 +51,11 @@ from probe.adapter_io import read_adapter, revision_of
 from probe.factors import LoraUpdate
 from probe.profiles import Metadata
 from probe.records import MergeProbeError
-from probe.rows import Row, read_rows
+from probe.rows import CALIBRATION_FILE, Row, read_rows
 from probe.telemetry.losses import LossLog
 
 SCHEMA_VERSION: Final = 1
 BUNDLE_FILE = "bundle.json"
-CALIBRATION_FILE = "calibration.jsonl"
 CHECKPOINT_FOLDER = r"^step-\d{5,}$"
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

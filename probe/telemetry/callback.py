@@ -186,7 +186,7 @@ class MergeProbeCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         return AdapterFacts(
             **(measured | self._given.model_dump(exclude_none=True)),
             rank=lora.config.rank,
-            scaling=lora.scaling,
+            scaling=lora.config.scaling,
             learning_rate=args.learning_rate,
             num_steps=state.max_steps,
         )

@@ -17,10 +17,9 @@ from torch import Tensor
 from probe.adapter_io import read_adapter, revision_of
 from probe.factors import LoraFactor, LoraUpdate
 from probe.profiles import effective_rank
-from probe.rows import Row, write_rows
+from probe.rows import CALIBRATION_FILE, Row, write_rows
 from probe.telemetry.bundle import (
     BUNDLE_FILE,
-    CALIBRATION_FILE,
     CHECKPOINT_FOLDER,
     BundleRecord,
     Checkpoint,

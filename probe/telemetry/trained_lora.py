@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,12 +46,6 @@ class TrainedLora:
     name: str
     fields: Mapping[str, Any]
     config: AdapterConfig
-
-    @property
-    def scaling(self) -> float:
-        """Declared alpha/r, or alpha/sqrt(r)."""
-        rank = self.config.rank
-        return self.config.alpha / (math.sqrt(rank) if self.config.is_rank_stabilised else rank)
 
     @property
     def num_layers(self) -> int | None:

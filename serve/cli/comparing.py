@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serve.cli.profiling import CALIBRATION_FILE, Base, Cache, Device, profiler
+from probe.rows import CALIBRATION_FILE
+from serve.cli.profiling import Base, Cache, Device, profiler
 from serve.cli.running import AsJson
 
 if TYPE_CHECKING:
@@ -96,9 +97,13 @@ def _print_findings(first: str, second: str, forth: Pair, back: Pair) -> None:
     from probe.signals import PAIR_SIGNALS
 
     console.print(f"[bold]What {first} and {second} do to each other[/]")
-    told: list[tuple[Finding, str]] = [(one, "") for one in explain(forth) if PAIR_SIGNALS[one.signal].is_symmetric]
+    told: list[tuple[Finding, str]] = []
     for who, pair in ((f"{first} on {second}: ", forth), (f"{second} on {first}: ", back)):
-        told += [(one, who) for one in explain(pair) if not PAIR_SIGNALS[one.signal].is_symmetric]
+        for finding in explain(pair):
+            if not PAIR_SIGNALS[finding.signal].is_symmetric:
+                told.append((finding, who))
+            elif pair is forth:
+                told.append((finding, ""))
     for finding, who in sorted(told, key=lambda one: not one[0].is_conflict):
         if finding.missing is None:
             mark = "[red]![/]" if finding.is_conflict else "[green]-[/]"

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from probe.layers import BANDS
 from probe.records import Pruned, Weight
-from serve.cli.profiling import CALIBRATION_FILE, Base, Cache, Device, profiler
+from probe.rows import CALIBRATION_FILE
+from serve.cli.profiling import Base, Cache, Device, profiler
 from serve.cli.running import AsJson
 
 if TYPE_CHECKING:
@@ -133,10 +134,10 @@ def _settings(given: Sequence[str]) -> Mapping[str, float]:
 
 
 def _common_base(adapters: Sequence[Path]) -> str:
-    from probe.adapter_io import base_name_of
+    from probe.adapter_io import read_config
     from probe.operators import MergeError
 
-    names = [base_name_of(folder) for folder in adapters]
+    names = [read_config(folder).base_name for folder in adapters]
     if names[0] is None or len(set(names)) > 1:
         told = ", ".join(f"{folder}: {name}" for folder, name in zip(adapters, names, strict=True))
         raise MergeError(f"The adapters must name one base model; seen: {told}. Correct base_model_name_or_path.")

@@ -14,8 +14,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 if TYPE_CHECKING:
     from probe.profiling import Profiler
 
-CALIBRATION_FILE = "calibration.jsonl"
-
 Base = Annotated[Path | None, typer.Option(help="Folder of the base model; none: the embedded one.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
 Cache = Annotated[Path, typer.Option(help="Where profiles, and the embedded base, are kept.")]

@@ -47,9 +47,7 @@ def bare(seed: int, modules: int | dict[str, int] = 3) -> Trajectory:
 def features_of(first: Trajectory, second: Trajectory) -> tuple[Features, Features, PairFeatures]:
     shift = Shift(dict.fromkeys(range(NUM_LAYERS), 0.2), dict.fromkeys(range(NUM_LAYERS), 0.6), 4)
     with_shift = None if first.now.calibration is None else shift
-    pair = pair_features(
-        first, second, Pair(first.now, second.now, with_shift), Pair(second.now, first.now, with_shift)
-    )
+    pair = pair_features(first, second, with_shift, with_shift)
     return adapter_features(first), adapter_features(second), pair
 
 
@@ -115,7 +113,7 @@ def test_slopes_and_variances_follow_the_checkpoints() -> None:
 
 def test_a_finished_partner_is_compared_at_every_checkpoint_of_the_other() -> None:
     young, finished = trajectory(0), Trajectory((1.0,), (whole(1),))
-    pair = pair_features(young, finished, Pair(young.now, finished.now), Pair(finished.now, young.now))
+    pair = pair_features(young, finished)
     assert math.isfinite(value(pair.symmetric, SYMMETRIC_COLUMNS, "gradient_cosine/all/variance of mean"))
     assert young.at(0.05) is young.profiles[1]
     assert finished.at(0.05) is finished.now
@@ -129,7 +127,7 @@ def test_the_weighted_mean_counts_modules_by_their_norms() -> None:
         factors={n: dataclasses.replace(f, B=f.B * (100 if n == names[0] else 1e-3)) for n, f in first.factors.items()},
     )
     one, two = (Trajectory((1.0,), (profile_of(update, NUM_LAYERS),)) for update in (longer, second))
-    pair = pair_features(one, two, Pair(one.now, two.now), Pair(two.now, one.now))
+    pair = pair_features(one, two)
     alone = measure_pair(PAIR_SIGNALS["cosine"], Pair(one.now, two.now)).values[names[0]]
     assert value(pair.symmetric, SYMMETRIC_COLUMNS, "cosine/all/weighted") == pytest.approx(alone, abs=1e-3)
 

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from probe.factors import FactorError
 from probe.features import adapter_features
 from probe.profile_store import ProfileStore
+from probe.profiles import profile_of
 from probe.profiling import Profiler
 from probe.rows import Row, write_rows
 from probe.telemetry.bundle import BundleError
@@ -88,3 +90,11 @@ def test_a_bundle_without_rows_cannot_be_calibrated(bundle: Path, tmp_path: Path
     (copy / "calibration.jsonl").unlink()
     with pytest.raises(BundleError, match="calibration_rows"):
         Profiler(ProfileStore(tmp_path), no_base).trajectory(copy, calibrate=True)
+
+
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf")])
+def test_a_diverged_update_has_no_profile(spoilt: float) -> None:
+    update = tiny.random_update(0, 2, {"m": (8, 6)})
+    update.factors["m"].B[0, 0] = spoilt
+    with pytest.raises(FactorError, match="NaN or infinite"):
+        profile_of(update)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from probe.adapter_io import base_name_of, read_adapter
+from probe.adapter_io import read_adapter, read_config
 from probe.operators import OPERATORS, Recipe, merge
 from probe.rows import Row, write_rows
 from serve.cli import app
@@ -43,7 +43,7 @@ def test_a_merge_is_written_and_is_the_librarys(folder: Path, tmp_path: Path) ->
     for name, factor in written.factors.items():
         wanted = expected.update.factors[name]
         torch.testing.assert_close(factor.B @ factor.A, wanted.B @ wanted.A)
-    assert base_name_of(tmp_path / "both") == tiny.BASE_NAME
+    assert read_config(tmp_path / "both").base_name == tiny.BASE_NAME
     report = json.loads(told)
     assert report["kept_energy"] == pytest.approx(expected.kept_energy)
     assert report["rank"] == 8
