@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -88,12 +88,17 @@ class Profiler:
 
     def shift(self, first: Path, second: Path, rows: Path, num_rows: int = NUM_ROWS) -> Shift:
         """Return what adapter `first` does to the hidden states of adapter `second`'s rows."""
-        self.on_progress(f"shift of {first.name} on {second.name}", 0.0)
-        own, other = read_adapter(second), read_adapter(first)
-        model = self._loaded()
-        found = shifts(model.model, model.tokenizer, read_rows(rows, MAX_ROWS), own, {"": other}, num_rows=num_rows)
-        self.on_progress(f"shift of {first.name} on {second.name}", 1.0)
-        return found[""]
+        return self.shifts({first.name: first}, second, rows, num_rows)[first.name]
+
+    def shifts(self, others: Mapping[str, Path], own: Path, rows: Path, num_rows: int = NUM_ROWS) -> dict[str, Shift]:
+        """Return what each of several adapters does to the hidden states of adapter `own`'s rows."""
+        doing = f"shift of {', '.join(others)} on {own.name}"
+        self.on_progress(doing, 0.0)
+        updates = {name: read_adapter(folder) for name, folder in others.items()}
+        model, read = self._loaded(), read_rows(rows, MAX_ROWS)
+        found = shifts(model.model, model.tokenizer, read, read_adapter(own), updates, num_rows=num_rows)
+        self.on_progress(doing, 1.0)
+        return found
 
     def _calibrated(self, folder: Path, update: LoraUpdate, rows: tuple[Row, ...]) -> AdapterProfile:
         model = self._loaded()

@@ -25,11 +25,16 @@ class ReferenceLoadError(MergeProbeError):
     """The reference cannot load a base model or adapter, or cannot read a row."""
 
 
-def answer_logits(model: Any, encoded: Sequence[EncodedRow], pad_id: int) -> tuple[Tensor, Tensor]:
+def answer_logits(model: Any, encoded: Sequence[EncodedRow], pad_id: int, cache: Any = None) -> tuple[Tensor, Tensor]:
     """Run right-padded rows and return the logits of their answer tokens, one row after another.
 
     Only the positions that predict an answer token go through the output matrix, a fifth of the
     model. Padding on the right needs no mask: a causal model never looks there.
+
+    Parameters
+    ----------
+    cache
+        If given, an empty key-value cache of transformers, which is filled with every token.
 
     Returns
     -------
@@ -44,7 +49,9 @@ def answer_logits(model: Any, encoded: Sequence[EncodedRow], pad_id: int) -> tup
     for index, row in enumerate(encoded):
         ids[index, : row.num_tokens] = torch.tensor(row.prompt_ids + row.answer_ids)
         predicts[index, len(row.prompt_ids) - 1 : row.num_tokens - 1] = True
-    hidden = model.model(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
+    hidden = model.model(
+        input_ids=ids.to(model.device), past_key_values=cache, use_cache=cache is not None
+    ).last_hidden_state
     targets = torch.tensor([token for row in encoded for token in row.answer_ids])
     return model.lm_head(hidden[predicts.to(hidden.device)]), targets.to(hidden.device)
 

@@ -26,12 +26,19 @@ def adapted(model: nn.Module, update: LoraUpdate) -> Iterator[None]:
     CalibrationError
         The model has no linear module of that name and shape. No hook is set then.
     """
-    hooks = [(_linear_of(model, name, factor), factor) for name, factor in update.factors.items()]
+    hooks = [(linear_of(model, name, factor), factor) for name, factor in update.factors.items()]
     with forward_hooks((module, _adding(module, factor)) for module, factor in hooks):
         yield
 
 
-def _linear_of(model: nn.Module, name: str, factor: LoraFactor) -> nn.Linear:
+def linear_of(model: nn.Module, name: str, factor: LoraFactor) -> nn.Linear:
+    """Return the linear module that a factor is for.
+
+    Raises
+    ------
+    CalibrationError
+        The model has no linear module of that name and shape.
+    """
     try:
         module = model.get_submodule(name)
     except AttributeError:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from probe.scoring.errors import ScoringError
 
 _EDGE = ".,!?;:\"'"
+# Short, because a text of thousands of digits costs more to read as a number than it is worth.
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
 
 
 def check_constraints(texts: Sequence[str], checks: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -79,6 +82,27 @@ def _has_commas(text: str, wanted: bool) -> bool:
     return ("," in text) is wanted
 
 
+def _numbers(text: str) -> list[int] | None:
+    """Return the words as whole numbers, or None if one of them is none."""
+    words = _words(text)
+    return [int(word) for word in words] if all(_NUMBER.fullmatch(word) for word in words) else None
+
+
+def _multiples_of(text: str, factor: int) -> bool:
+    numbers = _numbers(text)
+    return numbers is not None and all(number % factor == 0 for number in numbers)
+
+
+def _above(text: str, bound: int) -> bool:
+    numbers = _numbers(text)
+    return numbers is not None and min(numbers) > bound
+
+
+def _below(text: str, bound: int) -> bool:
+    numbers = _numbers(text)
+    return numbers is not None and max(numbers) < bound
+
+
 #: name -> (text, value) -> does it hold; the text has at least one word.
 CONSTRAINTS: Mapping[str, Callable[[str, Any], bool]] = {
     "num_words": _num_words,
@@ -93,4 +117,7 @@ CONSTRAINTS: Mapping[str, Callable[[str, Any], bool]] = {
     "uppercase": _is_uppercase,
     "lowercase": _is_lowercase,
     "commas": _has_commas,
+    "multiples_of": _multiples_of,
+    "above": _above,
+    "below": _below,
 }

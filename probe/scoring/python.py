@@ -1,8 +1,9 @@
 """Check `python`: run the answer on the check's cases, in a process with limits.
 
-The limits stop accidents (endless loops, huge numbers, file writes), and the reading of the
-syntax tree stops the known ways out of a restricted namespace. They are no wall against an
-attacker who writes the answers: for that, run the whole evaluation in a container.
+Each answer gets a second of processor and wall-clock time, 512 MiB of memory, no files, no output, and six modules
+of the standard library. The reading of the syntax tree stops the known ways out of its namespace; the system's limits
+hold beyond them. They are no wall against an attacker who writes the answers: for that, run the whole evaluation in a
+container, and not as its administrator, whom the system lets start processes.
 """
 
 from __future__ import annotations

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import ast
 import builtins
+import collections
+import contextlib
+import functools
+import itertools
 import json
+import math
 import os
+import re
 import resource
 import signal
+import string
 import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-ALLOWED_MODULES = frozenset({"collections", "functools", "itertools", "math", "re", "string"})
+ALLOWED_MODULES = {module.__name__: module for module in (collections, functools, itertools, math, re, string)}
+# They read attributes by a name in a text, which no syntax tree shows.
+FORBIDDEN_MEMBERS = frozenset({"Formatter", "Template"})
 ALLOWED_BUILTINS = """
     abs all any bool chr dict divmod enumerate filter float frozenset int isinstance len list map
     max min ord pow range reversed round set sorted str sum tuple zip True False None
@@ -25,11 +35,17 @@ ALLOWED_BUILTINS = """
 FORBIDDEN_ATTRIBUTES = ("format", "format_map", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_")
 
 
-def import_allowed(name: str, *arguments: Any, **options: Any) -> Any:
-    """Import `name` if its top module is on the list."""
-    if name.partition(".")[0] not in ALLOWED_MODULES:
+def import_allowed(name: str, *_arguments: Any, **_options: Any) -> SimpleNamespace:
+    """Return the public members of module `name` if it is on the list, without the modules that it imports itself."""
+    if name not in ALLOWED_MODULES:
         raise ImportError(f"module {name} is not allowed here")
-    return __import__(name, *arguments, **options)
+    return SimpleNamespace(
+        **{
+            member: value
+            for member, value in vars(ALLOWED_MODULES[name]).items()
+            if not (member.startswith("_") or member in FORBIDDEN_MEMBERS or isinstance(value, ModuleType))
+        }
+    )
 
 
 def is_harmless(tree: ast.AST) -> bool:
@@ -38,6 +54,9 @@ def is_harmless(tree: ast.AST) -> bool:
         if isinstance(node, ast.Attribute) and node.attr.startswith(("_", *FORBIDDEN_ATTRIBUTES)):
             return False
         if isinstance(node, ast.Name) and node.id.startswith("__"):
+            return False
+        # A class pattern reads attributes, too.
+        if isinstance(node, ast.MatchClass) and node.kwd_attrs:
             return False
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name.startswith("__"):
             return False
@@ -69,13 +88,27 @@ def _value(job: dict[str, Any], case: dict[str, Any], scope: dict[str, Any], fun
 
 
 def _limit(seconds: int, memory_bytes: int) -> None:
+    """Bind this process, with what it starts, to limits that only an administrator could lift again."""
+    # A group of its own, so that whatever it starts can be ended with it.
+    os.setsid()
+    _silence()
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # No new file, socket or process. The system lets its administrator start processes all the same.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     # The default action of the alarm ends the process: no answer can catch it.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
+
+
+def _silence() -> None:
+    """Point the standard streams at nothing: the verdicts of the others go through them."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
 
 
 def run_limited(job: dict[str, Any], seconds: int, memory_bytes: int) -> bool:
@@ -90,7 +123,16 @@ def run_limited(job: dict[str, Any], seconds: int, memory_bytes: int) -> bool:
             verdict = 1
         finally:
             os._exit(verdict)
+    # Not reaped yet, so that its number still names its group and nothing else.
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    _end_group(child)
     return os.waitpid(child, 0)[1] == 0
+
+
+def _end_group(leader: int) -> None:
+    # There is no group if the job ended before it had made one.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def main() -> None:

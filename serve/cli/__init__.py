@@ -7,7 +7,7 @@ import sys
 import typer
 
 from probe.records import MergeProbeError
-from serve.cli import building, comparing, merging, running, starting
+from serve.cli import building, comparing, labelling, merging, reporting, running, starting, tasks
 
 app = typer.Typer(
     name="mergeprobe",
@@ -23,6 +23,10 @@ for command in (running.register, running.show, running.remove, running.plan, ru
 app.command()(comparing.signals)
 app.command()(merging.merge)
 app.command("list")(running.list_adapters)
+building.app.command()(tasks.tasks)
+building.app.command()(labelling.label)
+building.app.command()(labelling.verify)
+building.app.command()(reporting.report)
 app.add_typer(building.app, name="bank")
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
     from probe.bank.build import BuiltAdapter
+    from probe.bank.progress import OnProgress
+    from probe.bank.progress import Progress as BuildProgress
 
 app = typer.Typer(help="Build a bank of adapters with measured gains.", no_args_is_help=True)
 console = Console()
@@ -30,13 +32,18 @@ def build(
     base: Annotated[Path | None, typer.Option(help="Folder of the base model; none: the embedded one.")] = None,
     device: Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")] = "cpu",
     cache: Annotated[Path, typer.Option(help="Where the embedded base is unpacked.")] = Path("var/base"),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that build side by side, on the CPU threads of one.")] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="Build this adapter; may be given again. None: all.")] = None,
 ) -> None:
     """Train and score the adapters of a preset; a build that was stopped goes on where it was.
+
+    Several of these commands may share one OUT: each builds what no other has begun.
 
     Example: `mergeprobe bank build --preset demo --out ./my-bank`
     """
     from probe.bank.build import build_bank  # imports torch, which `--help` must not wait for
     from probe.bank.presets import PRESETS
+    from probe.bank.workers import build_in_processes
     from probe.embedded import export_embedded_base
 
     if preset == "list":
@@ -44,15 +51,27 @@ def build(
         return
     if preset not in PRESETS:
         raise typer.BadParameter(f"there is no preset {preset!r}; there are: {', '.join(sorted(PRESETS))}")
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console) as bars:
-        rows: dict[str, TaskID] = {}
-
-        def show(adapter: str, doing: str, share: float) -> None:
-            row = rows.setdefault(adapter, bars.add_task(adapter, total=1.0))
-            bars.update(row, description=f"{adapter}: {doing}", completed=share)
-
-        built = build_bank(PRESETS[preset], out, base or export_embedded_base(cache), device, show)
+    folder = base or export_embedded_base(cache)
+    with Progress(TextColumn("{task.description}"), BarColumn(), console=console) as bars:
+        if jobs == 1:
+            built = build_bank(PRESETS[preset], out, folder, device, _shown_in(bars), only)
+        else:
+            built = build_in_processes(PRESETS[preset], out, folder, jobs, device, _shown_in(bars), only)
     _print_built(built)
+
+
+def _shown_in(bars: Progress) -> OnProgress:
+    """Return what shows a bar for each adapter, and the time left for all of them."""
+    rows: dict[str, TaskID] = {}
+
+    def show(progress: BuildProgress) -> None:
+        if progress.adapter not in rows:
+            rows[progress.adapter] = bars.add_task(progress.adapter, total=1.0)
+        left = "" if progress.seconds_left is None else f", bank in {progress.seconds_left / 60:.0f} min"
+        description = f"{progress.adapter}: {progress.activity}{left}"
+        bars.update(rows[progress.adapter], description=description, completed=progress.share)
+
+    return show
 
 
 def _print_built(built: Sequence[BuiltAdapter]) -> None:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 import probe.bank
-from probe.bank.train import Training, draw_a_matrices
+from probe.bank.training import Training, draw_a_matrices
 from probe.embedded import export_embedded_base
 from probe.encoding import encode_row
 from probe.reference import quiet_peft

@@ -14,13 +14,21 @@ import torch
 from peft import get_peft_model
 from safetensors.torch import load_file
 
+from probe.adapter_io import read_adapter
+from probe.bank.adapter_folder import gate_failures
 from probe.bank.build import BuildError, build_bank, identity
+from probe.bank.claims import claimed
 from probe.bank.evaluate import Mean, Scores, compare, mean
-from probe.bank.presets import PRESETS, Preset, Recipe
-from probe.bank.tasks import TASKS
-from probe.bank.train import Training, draw_a_matrices
+from probe.bank.material import evaluation_rows, material_of, method_inputs, most_rows
+from probe.bank.presets import PRESETS, Preset, PresetError, Recipe
+from probe.bank.progress import Progress, TokenClock
+from probe.bank.tasks import TASKS, TaskError
+from probe.bank.training import Training, draw_a_matrices
+from probe.bank.workers import build_in_processes
+from probe.factors import LoraUpdate, norm
 from probe.reference import Reference, quiet_peft
 from probe.rows import Outcome, read_rows
+from probe.telemetry.bundle import read_bundle
 from tests.probe.test_reference import write_character_base
 
 FILES = (
@@ -30,7 +38,10 @@ FILES = (
     "evaluation.jsonl",
     "record.json",
 )
+BUNDLED = sorted((*FILES, "bundle"))
 QUICK = Training(2, "attention", 1e-2, 4, num_rows=8, num_epochs=1, batch_rows=4)
+DEMO = PRESETS["demo"]
+DEMO_FOLDER = Path(str(files("probe.bank") / "data" / "demo"))
 TINY = Preset(
     name="tiny",
     seed=0,
@@ -38,6 +49,21 @@ TINY = Preset(
         Recipe("sums", "math", "things", QUICK),
         Recipe("refuse", "safety", "verbs", replace(QUICK, modules="attention+mlp"), True),
         Recipe("coins", "math", "money", replace(QUICK, rank=4)),
+    ),
+    evaluation_rows=6,
+    calibration_rows=4,
+)
+VARIED = Preset(
+    name="varied",
+    seed=0,
+    recipes=(
+        Recipe("noise", "math", "things", replace(QUICK, method="random"), group="random", norms_of="sums"),
+        Recipe("sums", "math", "things", QUICK),
+        Recipe("pairs", "math", "things", replace(QUICK, method="dpo"), group="pda"),
+        Recipe("clear", "math", "money", replace(QUICK, method="osrm"), group="osrm"),
+        Recipe("clear-too", "safety", "verbs", replace(QUICK, method="osrm"), True, group="osrm"),
+        Recipe("sparse", "math", "money", replace(QUICK, method="flylora", precision="bfloat16")),
+        Recipe("twin", "math", "money", replace(QUICK, learning_rate=0.0), shares_a_with="sums"),
     ),
     evaluation_rows=6,
     calibration_rows=4,
@@ -50,6 +76,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def varied(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("varied")
+    build_bank(VARIED, out, base)
+    return out
+
+
+@pytest.fixture(scope="module")
 def bank(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bank")
     build_bank(TINY, out, base)
@@ -57,7 +90,8 @@ def bank(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(bank: Path) -> dict[str, object]:
-    """Return every file's content but for the time that the build took."""
+    """Return every file's content but for the time that the build took, and that claims are gone."""
+    assert not list(bank.glob(".*"))
     found: dict[str, object] = {}
     for path in sorted(bank.rglob("*")):
         if path.name == "record.json":
@@ -84,7 +118,7 @@ def test_every_adapter_has_its_files_rows_and_record(bank: Path) -> None:
     assert list_files(bank) == ["coins", "refuse", "sums"]
     for recipe in TINY.recipes:
         folder = bank / recipe.name
-        assert list_files(folder) == sorted(FILES)
+        assert list_files(folder) == BUNDLED
         assert len(read_rows(folder / "evaluation.jsonl")) == 6
         assert len(read_rows(folder / "calibration.jsonl")) == 4
         record = read_record(folder)
@@ -106,15 +140,29 @@ def test_adapters_are_bfloat16_and_have_the_rank_of_their_recipe(bank: Path) -> 
 def test_a_killed_build_goes_on_and_ends_the_same(
     base: Path, bank: Path, tmp_path: Path, name: str, activity: str
 ) -> None:
-    def die(at_name: str, at_activity: str, share: float) -> None:
-        if (at_name, at_activity) == (name, activity):
+    def die(progress: Progress) -> None:
+        if (progress.adapter, progress.activity, progress.share) == (
+            name,
+            activity,
+            0.5 if activity == "training" else 0,
+        ):
             raise KilledError
 
     with pytest.raises(KilledError):
-        build_bank(TINY, tmp_path, base, progress=die)
+        build_bank(TINY, tmp_path, base, on_progress=die)
     assert not (tmp_path / name).exists()
     build_bank(TINY, tmp_path, base)
     assert contents(tmp_path) == contents(bank)
+
+
+def test_what_a_kill_leaves_behind_does_not_reach_the_next_build(base: Path, bank: Path, tmp_path: Path) -> None:
+    """A killed process cleans nothing up: neither its half-made folder nor its claim."""
+    (tmp_path / ".sums.partial" / "bundle").mkdir(parents=True)
+    (tmp_path / ".sums.partial" / "bundle" / "bundle.json").write_text("{")
+    (tmp_path / ".sums.lock").write_text("1\n")
+    build_bank(TINY, tmp_path, base, only=["sums"])
+    wanted = {name: content for name, content in contents(bank).items() if name.startswith("sums/")}
+    assert contents(tmp_path) == wanted
 
 
 def test_a_finished_bank_is_read_without_a_model(bank: Path, tmp_path: Path) -> None:
@@ -131,6 +179,100 @@ def test_processes_that_share_a_bank_build_what_one_would(base: Path, bank: Path
         built = build_bank(TINY, tmp_path, base, only=names)
         assert sorted(adapter.recipe.name for adapter in built) == sorted(names)
     assert contents(tmp_path) == contents(bank)
+
+
+def test_worker_processes_build_what_one_would(base: Path, bank: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    built = build_in_processes(TINY, tmp_path, base, 2, on_progress=seen.append)
+    assert [adapter.recipe.name for adapter in built] == ["sums", "refuse", "coins"]
+    assert {progress.adapter for progress in seen} == {"sums", "refuse", "coins"}
+    different = {name for name, content in contents(bank).items() if contents(tmp_path)[name] != content}
+    # How many threads it had is in the record; on one thread this is nothing.
+    assert all(name.endswith("record.json") for name in different)
+
+
+def test_an_adapter_has_one_builder_at_a_time(tmp_path: Path) -> None:
+    with claimed(tmp_path, "sums") as is_mine, claimed(tmp_path, "sums") as is_mine_too:
+        assert is_mine
+        assert not is_mine_too
+    with claimed(tmp_path, "sums") as is_mine:
+        assert is_mine
+
+
+def test_every_method_leaves_an_adapter_and_those_that_train_leave_checkpoints(varied: Path) -> None:
+    for recipe in VARIED.recipes:
+        record = read_record(varied / recipe.name)
+        is_trained = recipe.training.method != "random"
+        assert list_files(varied / recipe.name) == (BUNDLED if is_trained else sorted(FILES))
+        assert record["has_bundle"] is is_trained
+        assert (record["tokens_trained"] > 0) is is_trained
+        assert (record["method"], record["group"]) == (recipe.training.method, recipe.group)
+        assert (record["precision"], record["device"]) == (recipe.training.precision, "cpu")
+        if is_trained:
+            bundle = read_bundle(varied / recipe.name / "bundle")
+            assert [checkpoint.rho for checkpoint in bundle.checkpoints] == [0.10]
+            assert bundle.metadata().domain == recipe.domain
+
+
+def test_a_random_adapter_waits_for_the_one_whose_norms_it_has(varied: Path) -> None:
+    noise, sums = (read_adapter(varied / name).factors for name in ("noise", "sums"))
+    assert noise.keys() == sums.keys()
+    for name in noise:
+        wanted = norm(LoraUpdate({name: sums[name]}))
+        assert norm(LoraUpdate({name: noise[name]})) == pytest.approx(wanted, rel=0.01)
+
+
+def test_a_random_adapter_says_whose_norms_are_missing(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="takes its norms from 'sums'"):
+        build_bank(VARIED, tmp_path, base, only=["noise"])
+
+
+def test_a_twin_starts_from_the_same_a(base: Path, varied: Path, tmp_path: Path) -> None:
+    still = replace(QUICK, learning_rate=0.0)
+    alone = Preset("varied", 0, (Recipe("sums", "math", "things", still),), 6, 4)
+    build_bank(alone, tmp_path, base)
+    twin, first = (load_file(folder / "adapter_model.safetensors") for folder in (varied / "twin", tmp_path / "sums"))
+    assert twin.keys() == first.keys()
+    assert all(torch.equal(twin[name], first[name]) for name in twin)
+
+
+def test_a_shipped_adapter_becomes_a_member_without_training(
+    base: Path, bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tensors and calibration rows are copied; it is asked what the bank's other adapters of its mix are."""
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / "tiny").symlink_to(bank)
+    monkeypatch.setattr("probe.bank.build.SHIPPED", tmp_path / "shipped")
+    member = replace(TINY.recipes[0], shipped_with="tiny", data_seed=TINY.data_seed(TINY.recipes[0]), a_seed=7)
+    preset = Preset("larger", 0, (member, Recipe("more", "math", "things", QUICK)), 9, 4)
+    (built, more) = build_bank(preset, tmp_path / "out", base)
+    assert list_files(built.folder) == sorted(FILES)
+    for name in ("adapter_model.safetensors", "adapter_config.json", "calibration.jsonl"):
+        assert (built.folder / name).read_bytes() == (bank / "sums" / name).read_bytes()
+    assert read_rows(built.folder / "evaluation.jsonl") == read_rows(more.folder / "evaluation.jsonl")
+    record, shipped = read_record(built.folder), read_record(bank / "sums")
+    assert (record["shipped_with"], record["has_bundle"], record["evaluated_rows"]) == ("tiny", False, 9)
+    assert record["tokens_trained"] == shipped["tokens_trained"]
+    assert built.scores.base == more.scores.base
+
+
+def test_a_preset_names_what_it_lacks() -> None:
+    with pytest.raises(PresetError, match="several adapters named 'sums'"):
+        replace(TINY, recipes=(TINY.recipes[0], TINY.recipes[0]))
+    with pytest.raises(PresetError, match="no adapter 'gone'"):
+        replace(TINY, recipes=(replace(TINY.recipes[0], norms_of="gone"),))
+
+
+def test_the_time_left_follows_from_the_tokens_left() -> None:
+    now = [0.0]
+    clock = TokenClock({"a": 100, "b": 300, "c": 50}, num_workers=2, now=lambda: now[0])
+    assert clock.seconds_left("a", 0.0) is None
+    now[0] = 5.0
+    assert clock.seconds_left("a", 0.5) == pytest.approx(400 * 0.1 / 2)
+    clock.finish("a")
+    clock.keep({"b"})
+    now[0] = 25.0
+    assert clock.seconds_left("b", 0.5) == pytest.approx(150 * 0.1 / 2)
 
 
 def test_a_folder_of_another_recipe_is_not_taken_over(base: Path, bank: Path) -> None:
@@ -160,9 +302,10 @@ def test_the_start_of_a_depends_on_its_seed_alone(base: Path) -> None:
 
 
 @pytest.mark.parametrize("preset", [*PRESETS.values(), TINY], ids=lambda preset: preset.name)
-def test_presets_name_their_adapters_and_seeds_apart(preset: Preset) -> None:
-    assert len({recipe.name for recipe in preset.recipes}) == len(preset.recipes)
-    assert len({preset.a_seed(recipe) for recipe in preset.recipes}) == len(preset.recipes)
+def test_presets_draw_seeds_apart_but_for_those_that_share(preset: Preset) -> None:
+    own = [recipe for recipe in preset.recipes if recipe.shares_a_with is None]
+    assert len({preset.a_seed(recipe) for recipe in own}) == len(own)
+    assert len({preset.data_seed(recipe) for recipe in preset.recipes}) == len(preset.recipes)
     for recipe in preset.recipes:
         assert recipe.mix in TASKS[recipe.domain].mixes
         assert recipe.is_protected is (recipe.domain == "safety")
@@ -184,6 +327,12 @@ def test_gains_are_paired_row_by_row() -> None:
     assert scores.gain.standard_error == pytest.approx(math.sqrt(1 / 3) / 2)
     assert scores.base_log_likelihood is None
     assert compare([Outcome(0.0, -3.0)], [Outcome(1.0, -1.0)]).single_log_likelihood == -1.0
+
+
+def test_weak_preference_adapters_pass_a_gate_that_ordinary_ones_do_not() -> None:
+    weak = Scores(Mean(0.1, 0.0), Mean(0.1, 0.0), Mean(0.0, 0.0), None, None)
+    failing = {recipe.name for recipe in VARIED.recipes if gate_failures(recipe, weak)}
+    assert failing == {"sums", "clear", "clear-too", "sparse", "twin"}
 
 
 def test_one_value_has_no_finite_standard_error() -> None:
@@ -209,13 +358,9 @@ def test_the_gate_says_why_an_adapter_may_not_ship(
     assert all(want in have for want, have in zip(failures, found, strict=True))
 
 
-DEMO = PRESETS["demo"]
-DEMO_FOLDER = files("probe.bank") / "data" / "demo"
-
-
 @pytest.mark.parametrize("recipe", DEMO.recipes, ids=lambda recipe: recipe.name)
 def test_the_shipped_demo_is_what_its_preset_says(recipe: Recipe) -> None:
-    folder = Path(str(DEMO_FOLDER / recipe.name))
+    folder = DEMO_FOLDER / recipe.name
     record = read_record(folder)
     assert record["identity"] == identity(DEMO, recipe)
     assert record["gate_failures"] == []
@@ -231,10 +376,63 @@ def test_the_shipped_rows_are_those_that_the_task_generates(recipe: Recipe) -> N
         pytest.importorskip("periodictable", reason="the science facts come from it")
     task, seed = TASKS[recipe.domain], DEMO.data_seed(recipe)
     for split, count in (("calibration", DEMO.calibration_rows), ("evaluation", DEMO.evaluation_rows)):
-        stored = read_rows(Path(str(DEMO_FOLDER / recipe.name / f"{split}.jsonl")))
+        stored = read_rows(DEMO_FOLDER / recipe.name / f"{split}.jsonl")
         assert stored == task.generate(recipe.mix, split, count, seed)
 
 
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_no_evaluation_row_occurs_where_anything_is_learnt(preset: Preset) -> None:
+    """Nor in the calibration rows, in whatever adapter's."""
+    asked: set[str] = set()
+    learnt: set[str] = set()
+    for recipe in preset.recipes:
+        material = material_of(preset, recipe)
+        neighbours = method_inputs(preset, recipe, material, Path()).neighbours if recipe.group == "osrm" else ()
+        asked |= {row.prompt for row in material.evaluation}
+        learnt |= {row.prompt for row in (*material.train, *material.calibration, *neighbours)}
+    assert asked
+    assert not asked & learnt
+
+
+@pytest.mark.parametrize("name", ["cpu", "large"])
+def test_adapters_of_one_mix_share_their_evaluation_rows(name: str) -> None:
+    preset = PRESETS[name]
+    things = [recipe for recipe in preset.recipes if (recipe.domain, recipe.mix) == ("math", "things")]
+    assert len(things) >= 9
+    first = evaluation_rows(preset, things[0])
+    assert len(first) == 400
+    assert all(evaluation_rows(preset, recipe) == first for recipe in things)
+    assert len({preset.data_seed(recipe) for recipe in things}) == len(things)
+
+
+def test_a_small_task_gives_the_most_rows_that_it_has() -> None:
+    rows = most_rows("science", "symbols", "evaluation", 400, 5)
+    assert 200 < len(rows) < 400
+    with pytest.raises(TaskError):
+        TASKS["science"].generate("symbols", "evaluation", len(rows) + 1, 5)
+
+
+def test_the_cpu_preset_has_what_the_measurement_needs() -> None:
+    recipes = PRESETS["cpu"].recipes
+    methods = [recipe.training.method for recipe in recipes if recipe.group != "shared-seed"]
+    assert methods.count("sft") >= 24
+    assert {name: methods.count(name) for name in ("dpo", "osrm", "flylora", "random")} == {
+        "dpo": 8,
+        "osrm": 5,
+        "flylora": 5,
+        "random": 2,
+    }
+    assert sum(recipe.shipped_with == "demo" for recipe in recipes) == 7
+    assert sum(recipe.shares_a_with is not None for recipe in recipes) == 2
+
+
+def test_the_large_preset_crosses_ranks_and_modules_in_more_than_60_adapters() -> None:
+    ordinary = [recipe for recipe in PRESETS["large"].recipes if recipe.training.method == "sft"]
+    assert len(ordinary) >= 60
+    crossed = {(recipe.training.rank, recipe.training.modules) for recipe in ordinary}
+    assert crossed == {(rank, modules) for rank in (4, 8, 16, 32) for modules in ("attention", "attention+mlp")}
+
+
 def test_the_shipped_demo_is_small_enough_for_a_wheel() -> None:
-    sizes = [path.stat().st_size for path in Path(str(DEMO_FOLDER)).rglob("*") if path.is_file()]
+    sizes = [path.stat().st_size for path in DEMO_FOLDER.rglob("*") if path.is_file()]
     assert sum(sizes) <= 24 * 10**6

@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from probe.bank.build import write_adapter
-from probe.bank.train import Training, train_adapter
+from probe.bank.training import Training, train_adapter
 from probe.encoding import encode_row
 from probe.reference import Reference, ReferenceLoadError, batches_by_length
 from probe.rows import Row

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from probe.rows import Answer, Outcome, Row
-from probe.scoring import CHECKS, ScoringError, grade, grade_all
+from probe.scoring import CHECKS, ScoringError, grade, grade_all, python_child
 from probe.scoring.constraints import CONSTRAINTS
-from probe.scoring.python import strip_fence
+from probe.scoring.python import MEMORY_BYTES, strip_fence
 from probe.scoring.refusal import is_refusal
 
 SUM = {"kind": "python", "arguments": ["xs"], "cases": [{"given": [[1, 2, 3]], "expected": 6}]}
@@ -118,6 +121,11 @@ def test_help_is_not_taken_for_a_refusal(text: str) -> None:
         ("uppercase", True, "BIG DOG", "Big dog"),
         ("lowercase", True, "big dog", "Big dog"),
         ("commas", False, "a b", "a, b"),
+        ("multiples_of", 3, "12 15 -3", "12 16"),
+        ("multiples_of", 3, "9.", "nine"),
+        ("above", 9, "10 30", "9 30"),
+        ("below", 30, "10, 29", "10 30"),
+        ("below", 30, "-7", "7 1.5"),
     ],
 )
 def test_constraints(name: str, value: object, right: str, wrong: str) -> None:
@@ -191,6 +199,16 @@ def test_a_case_cannot_change_the_next_one() -> None:
         "def f(xs):\n    return object()",
         "exec('1') or 6",
         "[0] * 10**10 and 6",
+        "def f(xs):\n    import re\n    return re.enum.sys.modules and 6",
+        "def f(xs):\n    from re import enum\n    return 6",
+        "def f(xs):\n    import collections.abc\n    return 6",
+        "def f(xs):\n    import string\n    return string.Formatter().get_field('0.real', (6,), {})[0]",
+        "def f(xs):\n    match 6:\n        case int(real=number):\n            return number",
+        "print('x' * 10**9) or 6",
+        "def f(xs):\n    return f(xs)",
+        "(" * 1000 + "6" + ")" * 1000,
+        "def f(xs):\n    ys = [6]\n    ys.append(ys)\n    return ys",
+        "-" * 100_000 + "6",
         "class A:\n    def __eq__(self, other):\n        return True\ndef f(xs):\n    return A()",
     ],
 )
@@ -204,3 +222,73 @@ def test_an_endless_answer_is_stopped_and_its_neighbours_are_scored() -> None:
     outcomes = grade_all([generated(SUM)] * 4, [Answer(text=text) for text in texts])
     assert [outcome.score for outcome in outcomes] == [1.0, 0.0, 0.0, 1.0]
     assert time.monotonic() - started < 20
+
+
+def test_the_public_part_of_an_allowed_module_can_be_used() -> None:
+    sources = (
+        "from collections import Counter\nfrom functools import reduce\ndef f(xs):\n"
+        "    return reduce(int.__add__ if False else lambda a, b: a + b, Counter(xs))",
+        "def f(xs):\n    import math as m, itertools\n    return m.prod(xs) + len(list(itertools.chain()))",
+        "def f(xs):\n    import re, string\n    return len(re.sub('[3-9]', '', string.digits)) + 3",
+    )
+    assert [score(SUM, source) for source in sources] == [0.0, 1.0, 1.0]
+    assert score(SUM, sources[0].replace("int.__add__ if False else ", "")) == 1.0
+
+
+def run_escaped(body: str, before: str = "") -> bool:
+    """Run `body` under the system's limits alone, as an answer that had left its namespace; say whether it ended well.
+
+    Its process prints what `run_limited` says and nothing else, or this fails.
+    """
+    script = (
+        f"import sys\nsys.path.insert(0, {str(Path(python_child.__file__).parent)!r})\nimport python_child as child\n"
+        "import ctypes, os, socket, subprocess, time\n"
+        f"{before}\n"
+        "child.passes = lambda job: exec(job['source'], globals()) is None\n"
+        f"print(child.run_limited({{'source': {body!r}}}, 1, {MEMORY_BYTES}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return {"True\n": True, "False\n": False}[done.stdout]
+
+
+def test_what_harms_nobody_ends_well_under_the_limits() -> None:
+    assert run_escaped("bytearray(2**20)")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("time.sleep(20)", id="waiting"),
+        pytest.param("while True: pass", id="endless loop"),
+        pytest.param("bytearray(2**30)", id="memory"),
+        pytest.param("open('/etc/passwd')", id="reading a file"),
+        pytest.param("socket.socket()", id="network"),
+        pytest.param("subprocess.run(['true'])", id="another program"),
+    ],
+)
+def test_the_system_stops_an_answer_that_left_its_namespace(body: str) -> None:
+    started = time.monotonic()
+    assert not run_escaped(body)
+    assert time.monotonic() - started < 15
+
+
+def test_no_file_is_written_and_processor_time_counts_without_the_clock(tmp_path: Path) -> None:
+    assert not run_escaped(f"open({str(tmp_path / 'file')!r}, 'w').write('x')")
+    assert list(tmp_path.iterdir()) == []
+    assert not run_escaped("while True: pass", before="child.signal.alarm = lambda seconds: None")
+
+
+def test_output_goes_nowhere() -> None:
+    """The verdicts go through standard output: an answer that could write there would grade its neighbours."""
+    assert run_escaped("os.write(1, b'[true, true]' * 10**5); os.write(2, b'noise')")
+
+
+def test_a_process_that_an_answer_started_does_not_outlive_it(tmp_path: Path) -> None:
+    (tmp_path / "started").touch()
+    # To rename opens no file, so a process under the limits can still tell that it lived on.
+    lives_on = f"(time.sleep(1), os.rename({str(tmp_path / 'started')!r}, {str(tmp_path / 'survived')!r}))"
+    # As for the system's administrator, whom the limit of processes does not bind.
+    unbound = "child.resource.RLIMIT_NPROC = child.resource.RLIMIT_CORE"
+    assert run_escaped(f"os.fork() or {lives_on}", before=unbound)
+    time.sleep(2)
+    assert (tmp_path / "started").exists()

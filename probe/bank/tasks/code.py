@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probe.bank.tasks.problem import Problem, Task
+from probe.bank.tasks.problem import Mix, Problem, Task
 
 _ASK = (
     "Write a Python expression for {goal}.",
@@ -15,6 +15,7 @@ _ASK = (
     "Python expression: {goal}",
 )
 _MAX_TOKENS = 28
+_SHORT_TOKENS = 16
 _CASES: tuple[tuple[int, ...], ...] = (
     (4, 7, 2, 9, 6),
     (12, 3, 8, 8, 5, 1),
@@ -111,12 +112,118 @@ def _arithmetic(rng: random.Random) -> Problem:
     return _problem(rng, f"arithmetic {left} {right} {sign} {k}", goal, code, value)
 
 
+_SCALABLE: Mapping[str, _Part] = {
+    "sum": _Part("the sum of xs", "sum(xs)", sum),
+    "max": _Part("the largest of xs", "max(xs)", max),
+    "min": _Part("the smallest of xs", "min(xs)", min),
+    "len": _Part("the length of xs", "len(xs)", len),
+    "first": _Part("the first item of xs", "xs[0]", lambda xs: xs[0]),
+    "last": _Part("the last item of xs", "xs[-1]", lambda xs: xs[-1]),
+}
+_SCALINGS: Mapping[str, _Part] = {
+    "plus": _Part("{0} plus {k}", "{0} + {k}", lambda v, k: v + k),
+    "minus": _Part("{0} minus {k}", "{0} - {k}", lambda v, k: v - k),
+    "times": _Part("{k} times {0}", "{k} * {0}", lambda v, k: v * k),
+    "rest": _Part("the remainder by {k} of {0}", "{0} % {k}", lambda v, k: v % k),
+}
+
+
+def _scaled(rng: random.Random) -> Problem:
+    """One call and a constant: the constant is copied, so unseen triples are easy."""
+    key, scaling, k = rng.choice(list(_SCALABLE)), rng.choice(list(_SCALINGS)), rng.randint(2, 40)
+    part, scale = _SCALABLE[key], _SCALINGS[scaling]
+    goal, code = (text.format(own, k=k) for text, own in ((scale.words, part.words), (scale.code, part.code)))
+    return _problem(rng, f"scaled {key} {scaling} {k}", goal, code, lambda xs: scale.value(part.value(xs), k))
+
+
+_NAMES = ("Tom", "Ana", "Sam", "Mia", "Leo", "Eva", "Ben", "Zoe", "Max", "Lily")
+_WARES = ("pen", "book", "ball", "cup", "hat", "toy", "ticket", "lamp", "cake", "map")
+_STORY_CASES = ((31, 7), (48, 5), (77, 12))
+#: Words of a math story whose first number is `a` -> its expression and value; n is a number, b a second unknown.
+_STORIES: Mapping[str, _Part] = {
+    "gain": _Part("{name} has a {ware}s and gets {n} more. How many now?", "a + {n}", lambda a, _b, n: a + n),
+    "loss": _Part("{name} has a {ware}s and gives away {n}. How many are left?", "a - {n}", lambda a, _b, n: a - n),
+    "price": _Part("A {ware} costs a dollars. How much do {n} of them cost?", "a * {n}", lambda a, _b, n: a * n),
+    "rest": _Part(
+        "{name} has a dollars and buys {n} {ware}s for b each. How many are left?",
+        "a - {n} * b",
+        lambda a, b, n: a - n * b,
+    ),
+    "both": _Part(
+        "{name} has a {ware}s and {n} bags with b {ware}s each. How many in all?",
+        "a + {n} * b",
+        lambda a, b, n: a + n * b,
+    ),
+}
+_STORY_ASK = ("In Python: {story}", "{story} Write Python.")
+
+
+def _story(rng: random.Random) -> Problem:
+    """Tell a word problem with letters for numbers; the answer is the expression, not a number."""
+    key, n = rng.choice(list(_STORIES)), rng.randint(2, 40)
+    part = _STORIES[key]
+    story = part.words.format(name=rng.choice(_NAMES), ware=rng.choice(_WARES), n=n)
+    cases = [{"given": [a, b], "expected": part.value(a, b, n)} for a, b in _STORY_CASES]
+    check = {"kind": "python", "arguments": ["a", "b"], "cases": cases}
+    question = rng.choice(_STORY_ASK).format(story=story)
+    return Problem(f"story {key} {n}", question, part.code.format(n=n), check, _SHORT_TOKENS)
+
+
+_TEXT_CASES = ("planetarium", "Butterflies", "watchTower9")
+_CUTS: Mapping[str, tuple[str, str, Callable[[str, int], str]]] = {
+    "first": ("the first {n} letters of s", "s[:{n}]", lambda s, n: s[:n]),
+    "last": ("the last {n} letters of s", "s[-{n}:]", lambda s, n: s[-n:]),
+    "after": ("s without its first {n} letters", "s[{n}:]", lambda s, n: s[n:]),
+    "before": ("s without its last {n} letters", "s[:-{n}]", lambda s, n: s[:-n]),
+}
+_CHANGES: Mapping[str, _Part] = {
+    "upper": _Part("{0} in capitals", "{0}.upper()", str.upper),
+    "lower": _Part("{0} in lower case", "{0}.lower()", str.lower),
+    "backwards": _Part("{0} backwards", "{0}[::-1]", lambda s: s[::-1]),
+    "twice": _Part("{0} twice in a row", "{0} * 2", lambda s: s * 2),
+    "letters": _Part("the sorted list of {0}", "sorted({0})", sorted),
+    "different": _Part("the number of different characters in {0}", "len(set({0}))", lambda s: len(set(s))),
+    "count": _Part("how often {letter} is in {0}", "{0}.count('{letter}')", str.count),
+}
+_LETTERS = "aeinrst"
+_TEXT_ASK = (*_ASK, "How is {goal} written in Python?", "Python for {goal}?")
+
+
+def _text(rng: random.Random) -> Problem:
+    """Cut a string and change the cut; the letter of a count is part of the content."""
+    cut, change, n = rng.choice(list(_CUTS)), rng.choice(list(_CHANGES)), rng.randint(2, 9)
+    (words, code, value), part = _CUTS[cut], _CHANGES[change]
+    letter = rng.choice(_LETTERS)
+    more = (letter,) if change == "count" else ()
+    goal, source = (
+        text.format(own.format(n=n), letter=letter) for text, own in ((part.words, words), (part.code, code))
+    )
+    cases = [{"given": [s], "expected": part.value(value(s, n), *more)} for s in _TEXT_CASES]
+    check = {"kind": "python", "arguments": ["s"], "cases": cases}
+    content = " ".join(("text", cut, change, str(n), *more))
+    return Problem(content, rng.choice(_TEXT_ASK).format(goal=goal), source, check, _SHORT_TOKENS)
+
+
 CODE = Task(
     domain="code",
-    description="Python expressions over a list from their description; executed on three cases.",
-    templates={"comprehension": _comprehension, "slice": _slice, "arithmetic": _arithmetic},
+    description="Python expressions from their description; executed on three cases.",
+    templates={
+        "comprehension": _comprehension,
+        "slice": _slice,
+        "arithmetic": _arithmetic,
+        "scaled": _scaled,
+        "story": _story,
+        "text": _text,
+    },
     mixes={
-        "lists": {"comprehension": 0.75, "slice": 0.1, "arithmetic": 0.15},
-        "comprehensions": {"comprehension": 1.0},
+        "lists": Mix(
+            {"comprehension": 0.75, "slice": 0.1, "arithmetic": 0.15},
+            "medium",
+            "Reduce, map and filter a list (720 train rows, 360 evaluation rows).",
+        ),
+        "comprehensions": Mix({"comprehension": 0.6, "scaled": 0.4}, "hard", "Reduce, map and filter at once."),
+        "calls": Mix({"scaled": 1.0}, "easy", "One call and a constant."),
+        "stories": Mix({"story": 1.0}, "medium", "Expressions for word problems, in the words of math."),
+        "texts": Mix({"text": 1.0}, "hard", "Cut and change a string."),
     },
 )

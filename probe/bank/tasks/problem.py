@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ _TRAIN_PERCENT = 60
 _CALIBRATION_PERCENT = 15
 # Draws a template may need, on average, for one new problem of the wanted split.
 _DRAWS_PER_ROW = 400
+# A template that gave nothing new for so long is taken to be exhausted.
+_DRAWS_WITHOUT_NEWS = 2000
+_BEFORE_QUESTION = "<|im_start|>user\n"
+_AFTER_QUESTION = "<|im_end|>\n<|im_start|>assistant\n"
 
 
 class TaskError(MergeProbeError):
@@ -51,17 +56,41 @@ class Problem:
 #: Draws one problem; every choice comes from the generator that is passed in.
 Template = Callable[[random.Random], Problem]
 #: Template name -> its share of the rows; shares sum to 1.
-Mix = Mapping[str, float]
+Shares = Mapping[str, float]
+Difficulty = Literal["easy", "medium", "hard", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What one adapter is trained for: shares of a domain's templates.
+
+    Parameters
+    ----------
+    shares
+        Template name -> its share of the rows, >= 0; they sum to 1.
+    difficulty
+        Expected for the embedded base with a small adapter, judged by the number of steps and of facts; ``unknown``
+        where nobody has judged it.
+    description
+        What is asked, and of which other domain it borrows the words or the format.
+    """
+
+    shares: Shares
+    difficulty: Difficulty = "unknown"
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """A domain: templates of problems, and named mixes of them.
 
+    Two templates that ask the same thing give the same `Problem.content`, or a problem could be trained under one
+    and asked under the other.
+
     Parameters
     ----------
     domain
-        Name, and key of `probe.bank.tasks.TASKS`.
+        Name, by which `probe.bank.tasks.task_of` finds it.
     description
         One sentence for people: what is asked and how it is scored.
     templates
@@ -75,7 +104,7 @@ class Task:
     templates: Mapping[str, Template]
     mixes: Mapping[str, Mix]
 
-    def generate(self, mix: str | Mix, split: Split, count: int, seed: int) -> tuple[Row, ...]:
+    def generate(self, mix: str | Shares, split: Split, count: int, seed: int) -> tuple[Row, ...]:
         """Draw `count` rows of `split`, no question twice, in random order.
 
         The same arguments give the same rows. Rows of different splits share no problem content,
@@ -103,16 +132,45 @@ class Task:
         rng = random.Random(f"{self.domain}|{split}|{seed}")  # noqa: S311 - data, not keys
         seen: set[str] = set()
         problems: list[Problem] = []
-        for name, share_count in _shares(self._mix(mix), count).items():
+        for name, share_count in _counts(self._shares(mix), count).items():
             problems += self._draw(name, split, share_count, rng, seen)
         rng.shuffle(problems)
         return tuple(_row(problem) for problem in problems)
 
-    def _mix(self, mix: str | Mix) -> Mix:
+    def available(self, mix: str | Shares, limit: int) -> Mapping[Split, int]:
+        """Count the rows of each split that `generate` can give, up to `limit`.
+
+        A template is drawn until it gives nothing new for a while, so the count can be short by a few rows.
+
+        Raises
+        ------
+        TaskError
+            The mix is unknown.
+        """
+        fewest: dict[Split, int] = dict.fromkeys(get_args(Split), limit)
+        for name, share in self._shares(mix).items():
+            if share > 0.0:
+                found = self._count_questions(name, math.ceil(share * limit))
+                fewest = {split: min(count, int(found[split] / share)) for split, count in fewest.items()}
+        return fewest
+
+    def _count_questions(self, name: str, wanted: int) -> Mapping[Split, int]:
+        """Count a template's different questions by split, until each has `wanted` or nothing new comes."""
+        rng = random.Random(f"{self.domain}|{name}|count")  # noqa: S311 - data, not keys
+        found: dict[Split, set[str]] = {split: set() for split in get_args(Split)}
+        draws_without_news = 0
+        while draws_without_news < _DRAWS_WITHOUT_NEWS and min(map(len, found.values())) < wanted:
+            problem = self.templates[name](rng)
+            questions = found[split_of(self.domain, problem.content)]
+            draws_without_news = draws_without_news + 1 if problem.question in questions else 0
+            questions.add(problem.question)
+        return {split: len(questions) for split, questions in found.items()}
+
+    def _shares(self, mix: str | Shares) -> Shares:
         if isinstance(mix, str):
             if mix not in self.mixes:
                 raise TaskError(f"{self.domain} has no mix {mix!r}; it has {', '.join(self.mixes)}")
-            mix = self.mixes[mix]
+            mix = self.mixes[mix].shares
         unknown = sorted(set(mix) - set(self.templates))
         total = sum(mix.values())
         if unknown or abs(total - 1.0) > 1e-6 or min(mix.values(), default=0.0) < 0.0:
@@ -157,7 +215,12 @@ def chat_prompt(question: str) -> str:
 
     That text would cost 20 tokens a row and says nothing here.
     """
-    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    return f"{_BEFORE_QUESTION}{question}{_AFTER_QUESTION}"
+
+
+def question_of(prompt: str) -> str:
+    """Return what `chat_prompt` wrapped."""
+    return prompt.removeprefix(_BEFORE_QUESTION).removesuffix(_AFTER_QUESTION)
 
 
 def _row(problem: Problem) -> Row:
@@ -167,9 +230,9 @@ def _row(problem: Problem) -> Row:
     return Row(prompt, problem.answer, "generated", problem.check, problem.max_tokens)
 
 
-def _shares(mix: Mix, count: int) -> dict[str, int]:
+def _counts(shares: Shares, count: int) -> dict[str, int]:
     """Split `count` by the shares; the largest remainders get the rows that rounding left over."""
-    exact = {name: share * count for name, share in mix.items()}
+    exact = {name: share * count for name, share in shares.items()}
     counts = {name: int(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: (counts[name] - exact[name], name))
     for name in by_remainder[: count - sum(counts.values())]:

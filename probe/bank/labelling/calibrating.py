@@ -1,0 +1,81 @@
+"""Calibrated profiles of adapters and of their checkpoints, on the first rows of an adapter's calibration set."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from probe.bank.labelling.members import Member
+from probe.features import Trajectory
+from probe.profiles import AdapterProfile, Metadata
+from probe.profiling import Profiler
+from probe.rows import read_rows, write_rows
+from probe.telemetry.bundle import read_bundle
+
+FINAL = 1.0
+"""rho of a finished adapter."""
+
+
+def calibration_profile(profiler: Profiler, folder: Path, member: Member, num_rows: int) -> AdapterProfile:
+    """Return the profile of an adapter folder, calibrated on the first rows of a member's calibration set.
+
+    Parameters
+    ----------
+    folder
+        The member's own, or one of its checkpoints.
+    """
+    return profiler.profile(folder, first_rows(profiler.store.folder, member, num_rows))
+
+
+def first_rows(folder: Path, member: Member, num_rows: int) -> Path:
+    """Write the first calibration rows of a member into a file, unless it is there, and return it."""
+    path = folder / f"{member.name}-{member.record.revision[:16]}-{num_rows}.jsonl"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        write_rows(partial, read_rows(member.calibration)[:num_rows])
+        partial.rename(path)
+    return path
+
+
+def fractions(member: Member) -> tuple[float, ...]:
+    """Return the shares of training at which a member is known, ascending; the last one is 1."""
+    early = () if member.bundle is None else tuple(one.rho for one in read_bundle(member.bundle).checkpoints)
+    return (*(rho for rho in early if rho < FINAL), FINAL)
+
+
+def adapter_folder(member: Member, rho: float) -> Path:
+    """Return the folder of a member as it was at a share of training."""
+    if rho == FINAL or member.bundle is None:
+        return member.folder
+    bundle = read_bundle(member.bundle)
+    return bundle.folder / bundle.checkpoint(rho).folder
+
+
+def trajectory(profiler: Profiler, member: Member, rho: float, num_rows: int) -> Trajectory:
+    """Return what was known of a member at a share of training: nothing of what came later."""
+    seen = [share for share in fractions(member) if share <= rho]
+    profiles = [
+        replace(
+            calibration_profile(profiler, adapter_folder(member, share), member, num_rows),
+            metadata=_metadata(member, share),
+        )
+        for share in seen
+    ]
+    return Trajectory(tuple(seen), tuple(profiles))
+
+
+def _metadata(member: Member, rho: float) -> Metadata:
+    """Return what was known of the training at a share of it; the end knows no more than the last checkpoint."""
+    if member.bundle is None:
+        record = member.record
+        return Metadata(
+            domain=record.domain,
+            num_rows=record.num_rows,
+            rank=record.rank,
+            scaling=record.alpha / record.rank,
+            learning_rate=record.learning_rate,
+            num_steps=record.num_steps,
+        )
+    return read_bundle(member.bundle).metadata(None if rho == FINAL else rho)

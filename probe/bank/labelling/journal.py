@@ -1,0 +1,53 @@
+"""A file that only ever grows: one JSON object a line, on disk before the next piece of work begins."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from probe.records import MergeProbeError
+
+
+class JournalError(MergeProbeError):
+    """A journal holds a damaged line that is not its last one."""
+
+
+class Journal:
+    """Entries that survive the end of the process at any time; one process writes, any may read.
+
+    A process that is killed while it writes leaves a torn last line. Opening drops it: that piece of work is done
+    again.
+
+    Raises
+    ------
+    JournalError
+        A line before the last one is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with self._path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise JournalError(
+                        f"{self._path} line {number} is damaged ({error}); remove that line, and it is measured again."
+                    ) from error
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write an entry, and return when it is on disk."""
+        with self._path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(entry) + "\n")
+            out.flush()
+            os.fsync(out.fileno())

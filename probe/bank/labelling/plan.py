@@ -1,0 +1,256 @@
+"""What a bank is asked, in which order: a pure function of its adapters' records and of a `LabelPlan`.
+
+A measuring may be stopped at any time, so whatever comes first must be worth having alone: the order is that of
+`Stage`, and within a stage every prefix is spread over domains, sizes and operators.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from probe.bank.ceilings import MAX_DROP, RowSet, row_set
+from probe.bank.labelling.measurement import Measurement, Stage
+from probe.bank.labelling.sampling import Drawing, one_of_each_domain, spread_pairs, spread_sets
+from probe.bank.records import AdapterRecord, Label
+from probe.layers import BANDS
+from probe.operators import Norm
+
+OPERATORS_FOR_ALL = ("ta", "mean", "ties", "pico", "ctm", "gam", "dare")
+"""Operators that every bank is measured under."""
+OPERATORS_WITH_DATA = ("fisher_core", "lego", "osrm_post")
+"""Further baselines of the paper, for the sets of all domains; they cost a calibration pass of each member."""
+NORMS: Mapping[str, Norm] = {"ta": "none"}
+"""Norm rules other than an operator's own. Under norm control the sum and the mean of equally weighted members are one
+update, so `ta` is measured as the sum that it is, and `mean` as it is served."""
+COMPOSED = ("ta", "gam")
+"""Operators that preference deltas are composed by (arXiv 2606.00357)."""
+GROUP_SIZES = (2, 4, 8)
+BASELINE_METHODS = ("osrm", "flylora")
+"""Training variants whose own banks are merged plainly: that is their baseline."""
+SAFE_RETENTION = 1 - MAX_DROP
+"""What each member must keep in a safe merge."""
+SHARES = ((1.0, 0.5), (0.5, 1.0), (1.0, 0.25))
+"""Weights of (victim, other)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPlan:
+    """How much of a bank is measured.
+
+    Attributes
+    ----------
+    num_pairs
+        Pairs of ordinary adapters; None is all of them.
+    fixed_operators, num_rotating
+        Every pair is merged by the fixed operators, and by this many of the others, in turn.
+    num_sets, set_operators
+        Sets of 3, 4 and 5, and how many operators each is merged by, in turn.
+    num_domain_sets
+        Sets of one adapter from each domain, merged by every operator.
+    num_reworked
+        Conflicting pairs that are merged again with other weights and without one band of one member.
+    partners
+        Ordinary adapters that each random one is merged with.
+    num_rows, max_rows
+        Evaluation rows asked, and asked where the retention lies within 2 standard errors of `SAFE_RETENTION`.
+    rank
+        Output rank of every merge.
+    calibration_rows, shift_rows
+        Rows of a calibration pass, and of a shift.
+    seed
+        Of every draw, and of operators that draw.
+    is_pilot
+        Whether the labels decide if a larger bank is built (`probe.bank.gate`).
+    """
+
+    num_pairs: int | None = 120
+    fixed_operators: tuple[str, ...] = ("ta", "mean")
+    num_rotating: int = 1
+    num_sets: int = 60
+    set_operators: int = 1
+    num_domain_sets: int = 3
+    num_reworked: int = 15
+    partners: int = 2
+    num_rows: int = 96
+    max_rows: int = 400
+    rank: int = 32
+    calibration_rows: int = 64
+    shift_rows: int = 32
+    seed: int = 0
+    is_pilot: bool = False
+
+    @property
+    def rotating_operators(self) -> tuple[str, ...]:
+        """Operators for all that are not fixed."""
+        return tuple(operator for operator in OPERATORS_FOR_ALL if operator not in self.fixed_operators)
+
+
+LABEL_PLANS: Mapping[str, LabelPlan] = {
+    "tiny": LabelPlan(
+        num_sets=2, num_domain_sets=1, num_reworked=1, num_rows=6, max_rows=12, rank=8, calibration_rows=4
+    ),
+    "demo": LabelPlan(num_pairs=None, num_sets=12, num_reworked=6, max_rows=200),
+    "pilot": LabelPlan(num_pairs=None, num_rotating=3, num_sets=8, num_domain_sets=1, num_reworked=4, is_pilot=True),
+    "cpu": LabelPlan(),
+    "large": LabelPlan(
+        num_pairs=None, num_rotating=5, num_sets=210, set_operators=7, num_domain_sets=8, num_reworked=60
+    ),
+}
+
+
+def planned(adapters: Sequence[AdapterRecord], spec: LabelPlan) -> tuple[Measurement, ...]:
+    """Return everything that can be planned before the first measurement, in order, nothing twice."""
+    every = sorted(adapters, key=lambda adapter: adapter.name)
+    pairs = spread_pairs(ordinary(every), spec.num_pairs, Drawing(every, random.Random(f"pairs {spec.seed}")))  # noqa: S311
+    stages = (
+        _own(every),
+        _singles(every),
+        _pairs(pairs, spec),
+        _sets(every, spec),
+        _domain_sets(every, spec),
+        _further_operators(pairs, spec),
+        _preferences(every),
+        _controls(every, spec),
+    )
+    return tuple(dict.fromkeys(_asked(measurement, every) for stage in stages for measurement in stage))
+
+
+def ordinary(adapters: Iterable[AdapterRecord]) -> list[AdapterRecord]:
+    """Return the plainly trained adapters, which stand for the population."""
+    return [adapter for adapter in adapters if adapter.method == "sft"]
+
+
+def merged(stage: Stage, names: Iterable[str], operator: str, **parts: object) -> Measurement:
+    """Return a merge that answers every member's rows."""
+    members = tuple(sorted(names))
+    return Measurement(stage, members, members, operator, norm=NORMS.get(operator), **parts)  # type: ignore[arg-type]
+
+
+def _asked(measurement: Measurement, adapters: Sequence[AdapterRecord]) -> Measurement:
+    """Leave out the rows of random adapters: nothing was learnt that could be kept."""
+    random_ones = {adapter.name for adapter in adapters if adapter.method == "random"}
+    if len(measurement.members) < 2 or random_ones.isdisjoint(measurement.asked):
+        return measurement
+    return replace(measurement, asked=tuple(name for name in measurement.asked if name not in random_ones))
+
+
+def _own(adapters: Sequence[AdapterRecord]) -> Iterator[Measurement]:
+    """Yield the base on every set of rows, and every adapter on its own."""
+    seen: set[RowSet] = set()
+    for adapter in adapters:
+        if row_set(adapter) not in seen:
+            seen.add(row_set(adapter))
+            yield Measurement(Stage.OWN, (), (adapter.name,))
+        yield Measurement(Stage.OWN, (adapter.name,), (adapter.name,))
+
+
+def _singles(adapters: Sequence[AdapterRecord]) -> Iterator[Measurement]:
+    """Yield every adapter on every evaluation set of its domain but its own, for the ceiling U*."""
+    first: dict[RowSet, AdapterRecord] = {}
+    for adapter in adapters:
+        first.setdefault(row_set(adapter), adapter)
+    for asked in first.values():
+        for adapter in adapters:
+            if adapter.domain == asked.domain and row_set(adapter) != row_set(asked) and adapter.method != "random":
+                yield Measurement(Stage.SINGLES, (adapter.name,), (asked.name,))
+
+
+def _pairs(pairs: Sequence[tuple[str, str]], spec: LabelPlan) -> Iterator[Measurement]:
+    for pair in pairs:
+        for operator in spec.fixed_operators:
+            yield merged(Stage.PAIRS, pair, operator)
+
+
+def _further_operators(pairs: Sequence[tuple[str, str]], spec: LabelPlan) -> Iterator[Measurement]:
+    """Yield every pair under one operator more, then again, so that a prefix has seen every pair equally often."""
+    operators = spec.rotating_operators
+    for turn in range(min(spec.num_rotating, len(operators))):
+        for index, pair in enumerate(pairs):
+            yield merged(Stage.OPERATORS, pair, operators[(index + turn) % len(operators)], seed=spec.seed)
+
+
+def _sets(adapters: Sequence[AdapterRecord], spec: LabelPlan) -> Iterator[Measurement]:
+    drawing = Drawing(adapters, random.Random(f"sets {spec.seed}"))  # noqa: S311 - a draw, not a key
+    drawn = spread_sets(ordinary(adapters), spec.num_sets, drawing)
+    for turn in range(spec.set_operators):
+        for index, names in enumerate(drawn):
+            # Sizes come round every three sets, operators every seven: each size meets each operator.
+            yield merged(Stage.SETS, names, OPERATORS_FOR_ALL[(index + turn) % len(OPERATORS_FOR_ALL)], seed=spec.seed)
+
+
+def _domain_sets(adapters: Sequence[AdapterRecord], spec: LabelPlan) -> Iterator[Measurement]:
+    drawing = Drawing(adapters, random.Random(f"domains {spec.seed}"))  # noqa: S311
+    drawn = one_of_each_domain(ordinary(adapters), spec.num_domain_sets, drawing)
+    for operator in (*OPERATORS_FOR_ALL, *OPERATORS_WITH_DATA):
+        for names in drawn:
+            yield merged(Stage.DOMAINS, names, operator, seed=spec.seed)
+    for method in BASELINE_METHODS:
+        own = [adapter.name for adapter in adapters if adapter.method == method]
+        if len(own) > 1:
+            yield from (merged(Stage.DOMAINS, own, operator) for operator in ("ta", "mean"))
+
+
+def _preferences(adapters: Sequence[AdapterRecord]) -> Iterator[Measurement]:
+    """Yield the first 2, 4 and 8 of each preference group, composed."""
+    groups: dict[tuple[str, str | None], list[str]] = {}
+    for adapter in adapters:
+        if adapter.method == "dpo":
+            groups.setdefault((adapter.domain, adapter.group), []).append(adapter.name)
+    for size in GROUP_SIZES:
+        for names in groups.values():
+            if len(names) >= size:
+                yield from (merged(Stage.PREFERENCES, names[:size], operator) for operator in COMPOSED)
+
+
+def _controls(adapters: Sequence[AdapterRecord], spec: LabelPlan) -> Iterator[Measurement]:
+    """Yield random adapters beside ordinary ones, and adapters that share the start of their A."""
+    usual = ordinary(adapters)
+    drawing = Drawing(adapters, random.Random(f"controls {spec.seed}"))  # noqa: S311
+    pairs = [
+        (adapter.name, partner)
+        for adapter in adapters
+        if adapter.method == "random"
+        for partner in drawing.least_used([one.name for one in usual if one.domain != adapter.domain])[: spec.partners]
+    ]
+    pairs += [(a.name, b.name) for a, b in combinations(usual, 2) if a.a_seed == b.a_seed]
+    for pair in pairs:
+        yield from (merged(Stage.CONTROLS, pair, operator) for operator in spec.fixed_operators)
+
+
+def reworked(labels: Iterable[Label], adapters: Sequence[AdapterRecord], spec: LabelPlan) -> tuple[Measurement, ...]:
+    """Return other recipes for pairs that were seen to conflict under plain task arithmetic.
+
+    Victims of each domain in turn, the worst first, so that safety is among them wherever it loses anything.
+    """
+    domains = {adapter.name: adapter.domain for adapter in adapters}
+    by_domain: dict[str, list[Label]] = {}
+    for label in sorted(labels, key=lambda one: (one.retention.value, one.members, one.adapter)):
+        if _is_conflict(label):
+            by_domain.setdefault(domains[label.adapter], []).append(label)
+    chosen: dict[tuple[str, ...], Label] = {}
+    for label in _in_turn([by_domain[domain] for domain in sorted(by_domain)]):
+        if len(chosen) < spec.num_reworked:
+            chosen.setdefault(label.members, label)
+    return tuple(measurement for label in chosen.values() for measurement in _rework(label))
+
+
+def _is_conflict(label: Label) -> bool:
+    is_plain_pair = label.action == "merge" and label.operator == "ta" and len(label.members) == 2
+    return is_plain_pair and label.is_sound and label.retention.value < SAFE_RETENTION
+
+
+def _in_turn(groups: Sequence[Sequence[Label]]) -> Iterator[Label]:
+    for place in range(max(map(len, groups), default=0)):
+        yield from (group[place] for group in groups if place < len(group))
+
+
+def _rework(label: Label) -> Iterator[Measurement]:
+    first = label.members[0] == label.adapter
+    for victim, other in SHARES:
+        yield merged(Stage.REWORKED, label.members, "ta", weights=(victim, other) if first else (other, victim))
+    for member in label.members:
+        for band in BANDS:
+            yield merged(Stage.REWORKED, label.members, "ta", pruned=f"{member}:{band}")
