@@ -219,7 +219,9 @@ class _Builder:
             return 0
         rows = material_of(self._preset, recipe).train
         tokens = sum(encode_row(self._reference.tokenizer, row).num_tokens for row in rows)
-        return tokens * recipe.training.num_epochs * (2 if recipe.training.method == "dpo" else 1)
+        # Answers of replay are not known yet; they are about as long as those of the task.
+        share = 2.0 if recipe.training.method == "dpo" else 1.0 + recipe.training.replay
+        return round(tokens * recipe.training.num_epochs * share)
 
     def _report(self, recipe: Recipe, activity: str, share: float) -> None:
         if self._on_progress is not None:

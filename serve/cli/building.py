@@ -22,7 +22,7 @@ console = Console()
 
 @app.callback()
 def bank() -> None:
-    """Keep `build` a subcommand while it is the only one."""
+    """Build a bank of adapters, measure what merging keeps of each, and report it."""
 
 
 @app.command()

@@ -76,6 +76,7 @@ def _adapter(
         num_rows=100,
         num_tokens=1000,
         num_steps=50,
+        replay=0.0,
         a_seed=sum(name.encode()) * 1000 + len(name) if a_seed is None else a_seed,
         data_seed=0,
         is_protected=domain == "safety",

@@ -55,7 +55,8 @@ class LabelPlan:
     partners
         Ordinary adapters that each random one is merged with.
     num_rows, max_rows
-        Evaluation rows asked, and asked where the retention lies within 2 standard errors of `SAFE_RETENTION`.
+        Evaluation rows asked, and asked where the retention lies close to `SAFE_RETENTION`
+        (`probe.bank.labelling.labeller.CLOSE`).
     rank
         Output rank of every merge.
     calibration_rows, shift_rows
