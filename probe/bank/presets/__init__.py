@@ -9,7 +9,8 @@ from probe.bank.presets.demo import DEMO
 from probe.bank.presets.large import LARGE
 from probe.bank.presets.pilot import PILOT
 from probe.bank.presets.preset import Preset, PresetError, Recipe
+from probe.bank.presets.tiny import TINY
 
 __all__ = ["PRESETS", "Preset", "PresetError", "Recipe"]
 
-PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (DEMO, PILOT, CPU, LARGE)}
+PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (TINY, DEMO, PILOT, CPU, LARGE)}
