@@ -42,8 +42,8 @@ class Objective:
 
 def encoded_rows(wrapped: Any, tokenizer: Any, rows: Sequence[Row], inputs: MethodInputs) -> tuple[Example, ...]:
     """Return the rows as tokens, and what the base itself says to the prompts of replay."""
-    with wrapped.disable_adapter():
-        told = replayed(wrapped.get_base_model(), tokenizer, inputs.replay)
+    # B is still zero, so this is the base. Switching the adapter off and on again would thaw factors that are frozen.
+    told = replayed(wrapped.get_base_model(), tokenizer, inputs.replay)
     return (*(encode_row(tokenizer, row) for row in rows), *told)
 
 
