@@ -22,6 +22,9 @@ from probe.bank.measuring import LIKELIHOOD_DIGITS, SCORE_DIGITS
 from probe.bank.records import SCHEMA_VERSION, AdapterRecord, Facts, FeatureRow, Label, Records, RecordsError
 from probe.retention import standard_error
 
+SHIPPED_RECORDS = Path(__file__).parent / "data" / "records"
+"""The records that come with the package."""
+
 FACTS_FILE = "facts.json"
 ADAPTERS_FILE = "adapters.parquet"
 LABELS_FILE = "labels.parquet"

@@ -44,9 +44,8 @@ FLIPPED = 0.005
 LIKELIHOOD_ERROR = 0.02
 """Nats: root mean square difference that rounding may make of a row's log-likelihood."""
 
-DATA_FOLDER = Path(__file__).parent / "data"
-SHIPPED_RECORDS = DATA_FOLDER / "records"
-SHIPPED_BANK = DATA_FOLDER / "demo"
+SHIPPED_BANK = Path(__file__).parent / "data" / "demo"
+"""The adapters that come with the package."""
 
 
 class VerifyError(MergeProbeError):

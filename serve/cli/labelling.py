@@ -88,8 +88,8 @@ def verify(
     Example: `mergeprobe bank verify --seed 1`
     """
     from probe.bank.measuring import Evaluator  # imports torch, which `--help` must not wait for
-    from probe.bank.record_files import read_records
-    from probe.bank.verify import SHIPPED_BANK, SHIPPED_RECORDS
+    from probe.bank.record_files import SHIPPED_RECORDS, read_records
+    from probe.bank.verify import SHIPPED_BANK
     from probe.bank.verify import verify as verify_records
     from probe.embedded import export_embedded_base
     from probe.reference import Reference

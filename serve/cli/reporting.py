@@ -31,8 +31,8 @@ def report(
 
     Example: `mergeprobe bank report --out ./report`
     """
-    from probe.bank.record_files import read_records  # imports pyarrow, which `--help` must not wait for
-    from probe.bank.report import SHIPPED_RECORDS
+    # Imports pyarrow, which `--help` must not wait for.
+    from probe.bank.record_files import SHIPPED_RECORDS, read_records
     from probe.bank.report.pages import verdicts, write_report
 
     sections = _sections(read_records(records or SHIPPED_RECORDS))

@@ -10,7 +10,7 @@ PILOT = Preset(
     seed=0,
     recipes=(
         adapter("math-lists", "math:lists", 16, ALL, 5e-4, 32, 800, 0.5),
-        adapter("code-stories", "code:stories", 16, ALL, 5e-4, 32, 600, 0.5),
+        adapter("code-stories", "code:stories", 16, ALL, 5e-4, 32, 240, 0.5),
         adapter("science-symbols", "science:symbols", 16, ALL, 5e-4, 32, 600, 0.7),
         adapter("safety-balanced", "safety:balanced", 16, ALL, 4e-4, 32, 600, 0.7),
         adapter("math-sums", "math:sums", 8, ATTENTION, 1e-3, 16, 900, 0.5),

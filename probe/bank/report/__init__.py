@@ -7,7 +7,6 @@ How to add a section: write `probe/bank/report/<name>.py` with a function ``Meas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from probe.bank.records import Records
 from probe.bank.report.all_domains import all_domains
@@ -26,10 +25,7 @@ from probe.bank.report.section import Section
 from probe.bank.report.set_size import set_size
 from probe.bank.report.utilities import utilities
 
-__all__ = ["SECTIONS", "SHIPPED_RECORDS", "report_on"]
-
-SHIPPED_RECORDS = Path(__file__).parents[1] / "data" / "records"
-"""The records that come with the package."""
+__all__ = ["SECTIONS", "report_on"]
 
 SECTIONS: Mapping[str, Callable[[Measurements], Section]] = {
     "overview": overview,
