@@ -165,13 +165,24 @@ def _rows_of(adapter: AdapterRecord, folder: Path, bank: str) -> tuple[Row, ...]
     beside = folder / EVALUATION_FILE
     if beside.is_file() and row_set_of(beside) == adapter.row_set:
         return read_rows(beside)
-    with tempfile.TemporaryDirectory() as work:
-        made = Path(work) / EVALUATION_FILE
-        if bank in PRESETS:
-            write_rows(made, evaluation_rows(PRESETS[bank], PRESETS[bank].recipe(adapter.name)))
-            if row_set_of(made) == adapter.row_set:
-                return read_rows(made)
+    made = _rows_by_preset(adapter.name, bank)
+    if made and _row_set(made) == adapter.row_set:
+        return made
     raise VerifyError(
         f"The evaluation rows of {adapter.name!r} have the content {adapter.row_set}; neither {beside} nor the preset "
         f"{bank!r} gives them: name the bank that was measured with --bank."
     )
+
+
+def _rows_by_preset(name: str, bank: str) -> tuple[Row, ...]:
+    """Return the evaluation rows that the bank's preset makes for an adapter; none if it knows no such adapter."""
+    preset = PRESETS.get(bank)
+    known = {recipe.name: recipe for recipe in preset.recipes} if preset else {}
+    return evaluation_rows(preset, known[name]) if preset and name in known else ()
+
+
+def _row_set(rows: Sequence[Row]) -> str:
+    with tempfile.TemporaryDirectory() as work:
+        made = Path(work) / EVALUATION_FILE
+        write_rows(made, rows)
+        return row_set_of(made)

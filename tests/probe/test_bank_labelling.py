@@ -14,6 +14,7 @@ import pytest
 from probe.bank.data_card import data_card
 from probe.bank.labelling.bank import PARTS, label_bank
 from probe.bank.labelling.members import BankError, read_bank
+from probe.bank.labelling.labeller import CLOSE
 from probe.bank.labelling.plan import LABEL_PLANS
 from probe.bank.labelling.sessions import Session
 from probe.bank.labelling.workplace import Workplace
@@ -97,7 +98,7 @@ def test_more_rows_are_asked_where_the_verdict_is_close(records: Records) -> Non
             merged_scores=label.merged_scores[: spec.num_rows],
         )
         seen = few.retention
-        is_close = abs(seen.value - 0.85) < 2 * seen.standard_error
+        is_close = abs(seen.value - 0.85) < CLOSE * seen.standard_error
         assert label.num_rows == (spec.max_rows if is_close else spec.num_rows)
     assert {label.num_rows for label in records.labels} == {spec.num_rows, spec.max_rows}
 
