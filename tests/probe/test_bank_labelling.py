@@ -13,8 +13,8 @@ import pytest
 
 from probe.bank.data_card import data_card
 from probe.bank.labelling.bank import PARTS, label_bank
-from probe.bank.labelling.members import BankError, read_bank
 from probe.bank.labelling.labeller import CLOSE
+from probe.bank.labelling.members import BankError, read_bank
 from probe.bank.labelling.plan import LABEL_PLANS
 from probe.bank.labelling.sessions import Session
 from probe.bank.labelling.workplace import Workplace
