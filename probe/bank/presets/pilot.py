@@ -14,7 +14,7 @@ PILOT = Preset(
         adapter("science-symbols", "science:symbols", 16, ALL, 5e-4, 32, 600, 0.7),
         adapter("safety-balanced", "safety:balanced", 16, ALL, 4e-4, 32, 600, 0.7),
         adapter("math-sums", "math:sums", 8, ATTENTION, 1e-3, 16, 900, 0.5),
-        adapter("code-calls", "code:calls", 8, ATTENTION, 1e-3, 16, 600, 0.7),
+        adapter("code-calls", "code:calls", 8, ATTENTION, 1e-3, 16, 220, 0.7),
         adapter("science-formulas", "science:formulas", 8, ATTENTION, 1e-3, 16, 800, 0.5),
         adapter("instruction-repeats", "instruction:repeats", 8, ATTENTION, 1e-3, 16, 700, 0.7),
     ),
