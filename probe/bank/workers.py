@@ -13,6 +13,7 @@ import torch
 
 from probe.bank.build import BuiltAdapter, build_bank
 from probe.bank.presets import Preset
+from probe.bank.processes import begin_work
 from probe.bank.progress import OnProgress, Progress
 
 Messages = SimpleQueue[Progress | None]
@@ -55,7 +56,7 @@ def build_in_processes(
 def _prepare(messages: Messages, num_threads: int) -> None:
     global _messages
     _messages = messages
-    torch.set_num_threads(num_threads)
+    begin_work(num_threads)
 
 
 def _build(

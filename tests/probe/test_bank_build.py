@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from peft import get_peft_model
@@ -189,6 +194,29 @@ def test_worker_processes_build_what_one_would(base: Path, bank: Path, tmp_path:
     different = {name for name, content in contents(bank).items() if contents(tmp_path)[name] != content}
     # How many threads it had is in the record; on one thread this is nothing.
     assert all(name.endswith("record.json") for name in different)
+
+
+def test_a_build_that_is_killed_leaves_no_worker_and_goes_on(base: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    command = [sys.executable, "-m", "probe.bank", "tiny", str(out), "--base", str(base), "--jobs", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as build:
+        wait_for(lambda: any(out.glob("*/record.json")) or build.poll() is not None, seconds=120)
+        workers = psutil.Process(build.pid).children(recursive=True)
+        build.kill()
+    assert len(workers) >= 2
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
+    for folder in (out, whole):
+        build_bank(PRESETS["tiny"], folder, base)
+    # The record says how long it took and on how many threads.
+    same = {name: content for name, content in contents(whole).items() if not name.endswith("record.json")}
+    assert {name: contents(out)[name] for name in same} == same
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come in time"
+        time.sleep(0.05)
 
 
 def test_an_adapter_has_one_builder_at_a_time(tmp_path: Path) -> None:

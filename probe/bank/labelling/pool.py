@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import torch
+from probe.bank.processes import begin_work
 
 Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]
@@ -49,18 +47,5 @@ def pool(jobs: int) -> Iterator[Pool]:
         yield Pool(None)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_begin) as executor:
+    with ProcessPoolExecutor(jobs, context, begin_work, (1,)) as executor:
         yield Pool(executor)
-
-
-def _begin() -> None:
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Leave when the parent is gone: a killed one tells nobody, and its workers would wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
