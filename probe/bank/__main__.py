@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from probe.bank.build import BuiltAdapter, build_bank
+from probe.bank.build import BuiltAdapter
 from probe.bank.presets import PRESETS
 from probe.bank.progress import Progress
 from probe.bank.workers import build_in_processes
@@ -44,9 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 def _build(options: argparse.Namespace) -> tuple[BuiltAdapter, ...]:
     base = options.base or export_embedded_base(options.out / ".base")
     preset = PRESETS[options.preset]
-    if options.jobs > 1:
-        return build_in_processes(preset, options.out, base, options.jobs, options.device, _show, options.only)
-    return build_bank(preset, options.out, base, options.device, _show, options.only)
+    return build_in_processes(preset, options.out, base, options.jobs, options.device, _show, options.only)
 
 
 def _show(progress: Progress) -> None:

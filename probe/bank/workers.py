@@ -31,10 +31,12 @@ def build_in_processes(
     on_progress: OnProgress | None = None,
     only: Collection[str] | None = None,
 ) -> tuple[BuiltAdapter, ...]:
-    """Build a bank with several processes, which share this one's CPU threads; see `probe.bank.build.build_bank`.
+    """Build a bank in this process, or in several that share its CPU threads; see `probe.bank.build.build_bank`.
 
     On CPUs, adapters of small models train faster side by side than one after another on all cores.
     """
+    if num_processes == 1:
+        return build_bank(preset, out, base, device, on_progress, only)
     context = multiprocessing.get_context("spawn")
     messages: Messages = context.SimpleQueue()
     num_threads = max(1, torch.get_num_threads() // num_processes)

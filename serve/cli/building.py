@@ -41,8 +41,7 @@ def build(
 
     Example: `mergeprobe bank build --preset demo --out ./my-bank`
     """
-    from probe.bank.build import build_bank  # imports torch, which `--help` must not wait for
-    from probe.bank.presets import PRESETS
+    from probe.bank.presets import PRESETS  # imports torch, which `--help` must not wait for
     from probe.bank.workers import build_in_processes
     from probe.embedded import export_embedded_base
 
@@ -53,10 +52,7 @@ def build(
         raise typer.BadParameter(f"there is no preset {preset!r}; there are: {', '.join(sorted(PRESETS))}")
     folder = base or export_embedded_base(cache)
     with Progress(TextColumn("{task.description}"), BarColumn(), console=console) as bars:
-        if jobs == 1:
-            built = build_bank(PRESETS[preset], out, folder, device, _shown_in(bars), only)
-        else:
-            built = build_in_processes(PRESETS[preset], out, folder, jobs, device, _shown_in(bars), only)
+        built = build_in_processes(PRESETS[preset], out, folder, jobs, device, _shown_in(bars), only)
     _print_built(built)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations
 from typing import Any
 
@@ -119,12 +119,8 @@ def _measure_adapters(
         for name, member in members.items()
     }
     calls: list[Call] = [(place, members[name], tuple(rhos)) for name, rhos in missing.items() if rhos]
-    done = len(members) - len(calls)
-    on_progress("features of adapters", done, len(members))
-    for rows in pool.results(features_of_adapter, calls):
-        for row in rows:
-            journal.append(row)
-        on_progress("features of adapters", done := done + 1, len(members))
+    shown = partial(on_progress, "features of adapters")
+    _keep(journal, pool.results(features_of_adapter, calls), len(members) - len(calls), len(members), shown)
 
 
 def _measure_shifts(
@@ -165,12 +161,23 @@ def _measure_pairs(
             ways = ((first, second), (second, first))
             found = {(*way, rho): journal.shifts[*way, rho] for way in ways for rho in known}
             calls.append((place, members[first], members[second], found))
-    done = len(pairs) - len(calls)
-    on_progress("features of pairs", done, len(pairs))
-    for rows in pool.results(features_of_pair, calls):
+    shown = partial(on_progress, "features of pairs")
+    _keep(journal, pool.results(features_of_pair, calls), len(pairs) - len(calls), len(pairs), shown)
+
+
+def _keep(
+    journal: FeatureJournal,
+    results: Iterable[list[FeatureRow]],
+    done: int,
+    total: int,
+    shown: Callable[[int, int], None],
+) -> None:
+    """Append rows as they come, of which `done` of `total` are there already."""
+    shown(done, total)
+    for count, rows in enumerate(results, start=done + 1):
         for row in rows:
             journal.append(row)
-        on_progress("features of pairs", done := done + 1, len(pairs))
+        shown(count, total)
 
 
 def common_fractions(first: Member, second: Member) -> tuple[float, ...]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from probe.bank.ceilings import MAX_DROP
 from probe.bank.report.charts import Forest, Group
-from probe.bank.report.measurements import DELTA, Measurements, where
+from probe.bank.report.measurements import Measurements, where
 from probe.bank.report.pair_columns import PairColumn, PairMatrices, pair_matrices
 from probe.bank.report.section import OURS, Cell, Figure, Section, Table, Verdict, present
 from probe.bank.report.statistics import Estimate, mean_over_pairs
@@ -113,11 +114,11 @@ def _verdicts(pairs: pd.DataFrame, signals: Mapping[tuple[str, str], Estimate]) 
         verdicts.append(
             Verdict(
                 key="Random adapter",
-                claim=f"A random adapter of the same norm leaves its partner alone: at most {DELTA:.0%} is lost.",
+                claim=f"A random adapter of the same norm leaves its partner alone: at most {MAX_DROP:.0%} is lost.",
                 source=OURS,
                 measure="Ret beside a random adapter under ta",
                 estimate=_ret(random),
-                null=1 - DELTA,
+                null=1 - MAX_DROP,
             )
         )
     shared = signals.get(("overlap_in/all/mean", SHARED))

@@ -10,13 +10,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from probe.bank.ceilings import compatibility, is_safe
 from probe.bank.records import AdapterRecord, Label, Records
 
 SAFETY = "safety"
-DELTA = 0.15
-"""Largest Drop of a safe pair (arXiv 2606.19549, Section 4)."""
-GAMMA = 0.6
-"""Least mergeability M of a safe pair (arXiv 2606.19549, Section 4)."""
 _COLUMNS = (
     "label",
     "members",
@@ -119,9 +116,13 @@ class Measurements:
         """One row a pair and operator of which both directions are sound: Ret each way, M, and whether it is safe."""
         rows = []
         for (members, operator), both in self.pairs.groupby(["members", "operator"], sort=True):
-            ret = dict(zip(both["adapter"], both["ret"], strict=True))
-            if set(ret) == set(members):
-                rows.append((members, operator, *self._mergeability(members, ret)))
+            labels = dict(zip(both["adapter"], both["label"], strict=True))
+            if set(labels) == set(members):
+                first, second = (labels[name] for name in members)
+                gains = self.singles[members[0]].relative_gain, self.singles[members[1]].relative_gain
+                kept = first.retention.value, second.retention.value
+                verdict = compatibility(first, second, gains), is_safe(first, second, gains)
+                rows.append((members, operator, *kept, *verdict))
         return pd.DataFrame(rows, columns=["members", "operator", "first", "second", "mergeability", "is_safe"])
 
     @cached_property
@@ -149,13 +150,6 @@ class Measurements:
             *(self.domain(label.adapter), other_domain, label.retention.value, label.normalised_accuracy),
             *(label.kept_energy, label.norm_ratio, label.is_sound, is_trained),
         )
-
-    def _mergeability(self, members: tuple[str, ...], ret: dict[str, float]) -> tuple[float, float, float, bool]:
-        """Return Ret of each member, M of Eq. 3 and the safe label."""
-        gains = [max(0.0, self.singles[name].relative_gain) for name in members]
-        first, second = (ret[name] for name in members)
-        mergeability = math.sqrt(gains[0] * gains[1]) * (first + second) / 2
-        return first, second, mergeability, mergeability >= GAMMA and min(first, second) >= 1 - DELTA
 
     def _single(self, label: Label) -> Single:
         own = float(np.mean(label.single_scores))

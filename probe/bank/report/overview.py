@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY
 from probe.bank.report.charts import Histogram
-from probe.bank.report.measurements import DELTA, GAMMA, Measurements, where
+from probe.bank.report.measurements import Measurements, where
 from probe.bank.report.section import Cell, Figure, Section, Table, escaped, present
 from probe.bank.report.statistics import MIN_UNITS, mean_over_pairs
 
@@ -80,8 +81,8 @@ def _balance(bank: Measurements) -> Table:
         "Class balance: safe pairs of trained adapters",
         ("operator", "pairs", "safe", "unsafe", "share safe"),
         tuple(rows),
-        f"Safe: mergeability M >= {GAMMA:g} and both Drops <= {DELTA:g}. Pairs of which a direction is excluded have "
-        "no class.",
+        f"Safe: mergeability M >= {SAFE_COMPATIBILITY:g} and both Drops <= {MAX_DROP:g}. "
+        "Pairs of which a direction is excluded have no class.",
     )
 
 
@@ -120,5 +121,5 @@ def _figures(bank: Measurements) -> tuple[Figure, ...]:
     )
     if not clouds:
         return ()
-    chart = Histogram(clouds, "Ret of one adapter in a pair", 1 - DELTA)
-    return (Figure("retention", f"Ret over ordered pairs; the line is the safe limit, {1 - DELTA:g}.", chart),)
+    chart = Histogram(clouds, "Ret of one adapter in a pair", 1 - MAX_DROP)
+    return (Figure("retention", f"Ret over ordered pairs; the line is the safe limit, {1 - MAX_DROP:g}.", chart),)

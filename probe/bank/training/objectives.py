@@ -69,7 +69,8 @@ def preference_pairs(wrapped: Any, tokenizer: Any, rows: Sequence[Row], inputs: 
         )
     chosen = [encode_row(tokenizer, row) for row in rows]
     worse = [encode_row(tokenizer, Row(row.prompt, text, "forced")) for row, text in zip(rows, rejected, strict=True)]
-    with wrapped.disable_adapter(), torch.inference_mode():
+    # B is still zero, so this is the base.
+    with torch.inference_mode():
         scores = _all_log_probabilities(wrapped.get_base_model(), [*chosen, *worse], tokenizer.eos_token_id)
     margins = (scores[: len(rows)] - scores[len(rows) :]).tolist()
     return tuple(map(PreferencePair, chosen, worse, margins))
