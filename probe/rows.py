@@ -132,13 +132,25 @@ def _fields(row: Row) -> dict[str, Any]:
     return fields
 
 
-def _parse(line: str, where: str) -> Row:
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """Return the JSON object on a line.
+
+    Raises
+    ------
+    RowError
+        The line is something else; `where` names its file and number.
+    """
     try:
         fields = json.loads(line)
     except json.JSONDecodeError as error:
         raise RowError(f"{where}: not JSON ({error.msg}); write one JSON object a line") from error
     if not isinstance(fields, dict):
         raise RowError(f"{where}: expected a JSON object, saw {type(fields).__name__}")
+    return fields
+
+
+def _parse(line: str, where: str) -> Row:
+    fields = json_object(line, where)
     unknown = sorted(set(fields) - {"prompt", "answer", "scorer", "check", "max_tokens"})
     if unknown:
         raise RowError(f"{where}: unknown field '{unknown[0]}'; remove or rename it")
@@ -147,7 +159,7 @@ def _parse(line: str, where: str) -> Row:
         answer=_text(fields, "answer", where),
         scorer=_scorer(fields, where),
         check=_check(fields, where),
-        max_tokens=_max_tokens(fields, where),
+        max_tokens=max_tokens_of(fields, where),
     )
     if (row.scorer == "generated") != (row.check is not None):
         raise RowError(
@@ -179,7 +191,14 @@ def _check(fields: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
     raise RowError(f"{where}: field 'check' must be an object with a text 'kind', saw {value!r}")
 
 
-def _max_tokens(fields: Mapping[str, Any], where: str) -> int:
+def max_tokens_of(fields: Mapping[str, Any], where: str) -> int:
+    """Return field ``max_tokens``, 16 unless told.
+
+    Raises
+    ------
+    RowError
+        It is no whole number of at least 1; `where` names the file and line.
+    """
     value = fields.get("max_tokens", 16)
     # bool is an int to Python, but no number of tokens.
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.bank.tasks.problem import Mix, Problem, Task, TaskError, Template, question_of
-from probe.rows import Row
+from probe.rows import Row, RowError, json_object, max_tokens_of
 from probe.scoring import CHECKS, ScoringError
 
 SCORERS = ("forced", *CHECKS)
@@ -97,19 +96,17 @@ def _read(path: Path) -> list[_Line]:
         texts = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskFileError(f"{path} cannot be read as UTF-8 JSONL: {error}") from error
-    lines = [_parse(text, f"{path} line {number}") for number, text in enumerate(texts, start=1) if text.strip()]
+    try:
+        lines = [_parse(text, f"{path} line {number}") for number, text in enumerate(texts, start=1) if text.strip()]
+    except RowError as error:
+        raise TaskFileError(str(error)) from error
     if not lines:
         raise TaskFileError(f"{path} holds no problem; write one JSON object a line")
     return lines
 
 
 def _parse(text: str, where: str) -> _Line:
-    try:
-        fields = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TaskFileError(f"{where}: not JSON ({error.msg}); write one JSON object a line") from error
-    if not isinstance(fields, dict):
-        raise TaskFileError(f"{where}: expected a JSON object, saw {type(fields).__name__}")
+    fields = json_object(text, where)
     unknown = sorted(set(fields) - set(_FIELDS))
     if unknown:
         raise TaskFileError(f"{where}: unknown field '{unknown[0]}'; the fields are {', '.join(_FIELDS)}")
@@ -119,7 +116,7 @@ def _parse(text: str, where: str) -> _Line:
         question=question,
         answer=_text(fields, "answer", where),
         check=_check(fields, where),
-        max_tokens=_max_tokens(fields, where),
+        max_tokens=max_tokens_of(fields, where),
     )
     return _Line(where, _template_name(fields, where), problem)
 
@@ -151,14 +148,6 @@ def _check(fields: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
             f"{where}: field 'check' must be an object with the arguments of scorer '{scorer}', saw {arguments!r}"
         )
     return {"kind": scorer, **arguments}
-
-
-def _max_tokens(fields: Mapping[str, Any], where: str) -> int:
-    value = fields.get("max_tokens", 16)
-    # bool is an int to Python, but no number of tokens.
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise TaskFileError(f"{where}: field 'max_tokens' must be a whole number >= 1, saw {value!r}")
-    return value
 
 
 def _refuse_repeats(lines: Sequence[_Line]) -> None:
