@@ -11,7 +11,7 @@ from probe.bank.training.settings import MethodName
 _ORDINARY = (
     adapter("math-atoms", "math:atoms", 8, ALL, 5e-4, 16, 800, 0.7),
     adapter("math-money-2", "math:money", 32, ATTENTION, 8e-4, 32, 800, 0.25),
-    adapter("code-comprehensions", "code:comprehensions", 32, ATTENTION, 5e-4, 64, 500, 0.7),
+    adapter("code-stories", "code:stories", 32, ATTENTION, 5e-4, 64, 240, 0.7),
     adapter("code-lists-2", "code:lists", 4, ALL, 1e-3, 8, 450, 0.4),
     adapter("science-pairs", "science:pairs", 16, ATTENTION, 1e-3, 32, 1000, 0.5),
     adapter("science-numbers", "science:numbers", 32, ALL, 5e-4, 32, 900, 0.25),
@@ -27,7 +27,7 @@ def _one_a_domain(method: MethodName, learning_rate: float) -> tuple[Recipe, ...
     """Return one adapter of each domain, all trained by one method at one rank: a bank within the bank."""
     return (
         adapter(f"{method}-math", "math:lists", 8, ATTENTION, learning_rate, 16, 800, 0.5, method, method),
-        adapter(f"{method}-code", "code:calls", 8, ATTENTION, learning_rate, 16, 600, 0.5, method, method),
+        adapter(f"{method}-code", "code:texts", 8, ATTENTION, learning_rate, 16, 500, 0.5, method, method),
         adapter(f"{method}-science", "science:formulas", 8, ATTENTION, learning_rate, 16, 800, 0.5, method, method),
         adapter(
             f"{method}-instruction", "instruction:repeats", 8, ATTENTION, learning_rate, 16, 700, 0.5, method, method
@@ -37,7 +37,7 @@ def _one_a_domain(method: MethodName, learning_rate: float) -> tuple[Recipe, ...
 
 
 _TWINS = (
-    adapter("twin-code", "code:calls", 8, ATTENTION, 1e-3, 16, 600, 0.5, "sft", "shared-seed", "math-sums"),
+    adapter("twin-code", "code:texts", 8, ATTENTION, 1e-3, 16, 500, 0.5, "sft", "shared-seed", "math-sums"),
     adapter("twin-science", "science:formulas", 8, ATTENTION, 1e-3, 16, 800, 0.5, "sft", "shared-seed", "math-sums"),
 )
 
