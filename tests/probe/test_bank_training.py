@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +21,7 @@ from probe.bank.training import BundlePlan, MethodInputs, TrainedAdapter, Traini
 from probe.bank.training.batches import ordered_batches
 from probe.bank.training.input_moments import input_moments, quiet_directions
 from probe.bank.training.methods import METHODS
-from probe.bank.training.objectives import ObjectiveError, log_probabilities
+from probe.bank.training.objectives import ObjectiveError, log_probabilities, preference_loss, preference_pairs
 from probe.bank.training.settings import MethodName
 from probe.bank.training.starts import SPARSE_SHARE, StartError
 from probe.bank.training.trainer import rate_share
@@ -181,9 +182,17 @@ def margins(model: Any, reference: Reference, rejected: tuple[str, ...]) -> Tens
     return log_probabilities(model, chosen, pad) - log_probabilities(model, worse, pad)
 
 
-def test_the_first_preference_loss_is_that_of_an_adapter_that_changes_nothing(reference: Reference) -> None:
-    trained = train(reference, replace(SHORT, method="dpo"))
-    assert trained.losses[0] == pytest.approx(0.6931, abs=1e-3)
+def test_at_the_start_the_preference_loss_is_ln_2_beside_the_cost_of_the_chosen_answers(reference: Reference) -> None:
+    training, tokenizer, rows = replace(SHORT, method="dpo"), reference.tokenizer, ROWS[:4]
+    inputs = MethodInputs(rejected=rejected_answers(ROWS, seed=3)[:4])
+    pad = tokenizer.eos_token_id
+    with wrapped_base(reference.model, training) as wrapped, torch.inference_mode():
+        pairs = preference_pairs(wrapped, tokenizer, rows, inputs)
+        loss = preference_loss(wrapped, pairs, pad, training)
+        chosen = [pair.chosen for pair in pairs]
+        each = log_probabilities(wrapped.get_base_model(), chosen, pad).tolist()
+    cost = -sum(value / len(row.answer_ids) for value, row in zip(each, chosen, strict=True)) / len(chosen)
+    assert float(loss) == pytest.approx(math.log(2) + cost, abs=1e-3)
 
 
 def test_a_random_adapter_has_the_norms_that_it_was_given(reference: Reference, tmp_path: Path) -> None:

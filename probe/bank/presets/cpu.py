@@ -49,7 +49,7 @@ CPU = Preset(
         *PILOT.recipes,
         *_ORDINARY,
         # Of safety, because preferences need a base that is right now and then: of the other domains it solves nothing.
-        *preference_group("safety:purposes", 8, 8, 1e-3, 16, 96),
+        *preference_group("safety:purposes", 8, 8, 1e-3, 16, 128),
         *_one_a_domain("osrm", 1e-3),
         *_one_a_domain("flylora", 1.5e-3),
         *map(random_twin, PILOT.recipes[4:6]),

@@ -17,6 +17,7 @@ ALL: Modules = "attention+mlp"
 
 _NUM_EPOCHS = 2
 _BATCH_ROWS = 16
+_BATCH_PAIRS = 8
 
 
 def adapter(
@@ -63,10 +64,11 @@ def preference_group(
 ) -> tuple[Recipe, ...]:
     """Return weak preference adapters of one task, each with pairs of its own; groups of 2 and 4 are its prefixes."""
     group = f"pda-{task.replace(':', '-')}"
-    return tuple(
+    members = (
         adapter(f"{group}-{k}", task, rank, ATTENTION, learning_rate, alpha, num_rows, method="dpo", group=group)
         for k in range(1, size + 1)
     )
+    return tuple(replace(one, training=replace(one.training, batch_rows=_BATCH_PAIRS)) for one in members)
 
 
 def random_twin(recipe: Recipe) -> Recipe:

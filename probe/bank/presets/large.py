@@ -81,8 +81,8 @@ LARGE = Preset(
     recipes=(
         *demo_members(),
         *_ORDINARY,
-        *preference_group("safety:purposes", 8, 8, 1e-3, 16, 96),
-        *preference_group("safety:programs", 8, 8, 1e-3, 16, 96),
+        *preference_group("safety:purposes", 8, 8, 1e-3, 16, 128),
+        *preference_group("safety:programs", 8, 8, 1e-3, 16, 128),
         *_one_a_domain("osrm"),
         *_one_a_domain("flylora"),
         *map(random_twin, _ORDINARY[:40:10]),

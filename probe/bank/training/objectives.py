@@ -77,16 +77,21 @@ def preference_pairs(wrapped: Any, tokenizer: Any, rows: Sequence[Row], inputs: 
 
 
 def preference_loss(wrapped: Any, batch: Sequence[PreferencePair], pad_id: int, training: Training) -> Tensor:
-    """Return the mean of -log sigmoid(beta (margin - base margin)).
+    """Return the mean of -log sigmoid(beta (margin - base margin)) - log p(chosen) / |chosen|.
+
+    The second term holds the chosen answer up: the first alone is content to push both answers down, and a base that
+    says neither then goes on saying something else.
 
     References
     ----------
-    Rafailov et al., "Direct Preference Optimization" (arXiv 2305.18290), Eq. 7.
+    Rafailov et al., "Direct Preference Optimization" (arXiv 2305.18290), Eq. 7; Pang et al., "Iterative Reasoning
+    Preference Optimization" (arXiv 2404.19733), Eq. 1 with alpha = 1.
     """
     rows = [*(pair.chosen for pair in batch), *(pair.rejected for pair in batch)]
     chosen, rejected = log_probabilities(wrapped.get_base_model(), rows, pad_id).chunk(2)
     base_margin = chosen.new_tensor([pair.base_margin for pair in batch])
-    return -logsigmoid(training.beta * (chosen - rejected - base_margin)).mean()
+    lengths = chosen.new_tensor([len(pair.chosen.answer_ids) for pair in batch])
+    return (-logsigmoid(training.beta * (chosen - rejected - base_margin)) - chosen / lengths).mean()
 
 
 def log_probabilities(model: Any, rows: Sequence[EncodedRow], pad_id: int) -> Tensor:
