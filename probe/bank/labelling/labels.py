@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 from probe.bank.ceilings import RowSet, row_set
 from probe.bank.labelling.entry import Entry
 from probe.bank.labelling.journal import Journal
-from probe.bank.labelling.labeller import OwnAnswers, measure
+from probe.bank.labelling.labeller import measure
 from probe.bank.labelling.measurement import Measurement, Stage
 from probe.bank.labelling.members import Member
-from probe.bank.labelling.plan import planned, reworked
+from probe.bank.labelling.plan import closer, further, planned, reworked
 from probe.bank.labelling.pool import Call, Pool, Progress
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.measuring import Answered
@@ -19,6 +21,14 @@ from probe.bank.records import Label
 from probe.operators import OPERATORS
 
 JOURNAL_FILE = "labels.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAnswers:
+    """What the base and the adapter alone make of the adapter's rows."""
+
+    base: Answered
+    single: Answered
 
 
 class LabelJournal:
@@ -40,29 +50,46 @@ class LabelJournal:
         if entry.rank == self._rank and entry.is_about(self._members):
             self.entries[entry.measurement] = entry
 
-    def own(self) -> dict[str, OwnAnswers]:
+    def first_labels(self) -> dict[Measurement, tuple[Label, ...]]:
+        """Return the labels of every module on the rows that are always asked."""
+        return self._labels(self._first())
+
+    def labels(self) -> tuple[Label, ...]:
+        """Return a label for each adapter that a module was asked the rows of, in an order of their own."""
+        labels = self._labels({asked: self._whole(entry) for asked, entry in self._first().items()}).values()
+        return tuple(sorted((label for some in labels for label in some), key=_order))
+
+    def _first(self) -> dict[Measurement, Entry]:
+        return {asked: entry for asked, entry in self.entries.items() if not asked.is_further}
+
+    def _whole(self, entry: Entry) -> Entry:
+        """Return the entry with the answers to further rows, where those were asked."""
+        answers = dict(entry.answers)
+        for name in answers:
+            more = self.entries.get(further(replace(entry.measurement, asked=(name,))))
+            if more is not None:
+                answers[name] += more.answers[name]
+        return replace(entry, answers=answers)
+
+    def _labels(self, entries: Mapping[Measurement, Entry]) -> dict[Measurement, tuple[Label, ...]]:
+        own = self._own(entries)
+        return {
+            asked: tuple(_label(entry, name, own[name]) for name in asked.asked if name in own)
+            for asked, entry in entries.items()
+            if asked.members
+        }
+
+    def _own(self, entries: Mapping[Measurement, Entry]) -> dict[str, OwnAnswers]:
         """Return what base and adapter alone make of each adapter's rows, where both were asked."""
         bases: dict[RowSet, Answered] = {}
         singles: dict[str, Answered] = {}
-        for asked, entry in self.entries.items():
+        for asked, entry in entries.items():
             if not asked.members:
                 bases[row_set(self._members[asked.asked[0]].record)] = entry.answers[asked.asked[0]]
             elif asked.members == asked.asked and len(asked.members) == 1:
                 singles[asked.members[0]] = entry.answers[asked.members[0]]
         sets = {name: row_set(member.record) for name, member in self._members.items()}
         return {name: OwnAnswers(bases[sets[name]], one) for name, one in singles.items() if sets[name] in bases}
-
-    def labels(self) -> tuple[Label, ...]:
-        """Return a label for each adapter that a module was asked the rows of, in an order of their own."""
-        own = self.own()
-        found = [
-            _label(entry, name, own[name])
-            for entry in self.entries.values()
-            if entry.measurement.members
-            for name in entry.measurement.asked
-            if name in own
-        ]
-        return tuple(sorted(found, key=_order))
 
 
 def measure_labels(
@@ -75,7 +102,7 @@ def measure_labels(
     """Measure what is missing, and return all there is.
 
     The base and the adapters alone come first, whatever `only` says: every label needs them. Conflicts can be reworked
-    only once they are known, so these come last.
+    only once they are known, and more rows asked only where a verdict was seen to be close, so these come last.
     """
     journal = LabelJournal(place, members)
     records = [member.record for member in members.values()]
@@ -84,7 +111,10 @@ def measure_labels(
     work("the adapters alone", _of(everything, {Stage.OWN}))
     work("merges", _of(everything, set(only) - {Stage.OWN}))
     if Stage.REWORKED in only:
-        work("other recipes", reworked(journal.labels(), records, place.spec))
+        first = chain.from_iterable(journal.first_labels().values())
+        work("other recipes", reworked(first, records, place.spec))
+    if Stage.CLOSER in only:
+        work("further rows", closer(journal.first_labels(), records, place.spec))
     return journal
 
 
@@ -106,15 +136,8 @@ def _measure(
     total = sum(len(measurement.asked) for measurement in measurements)
     done = total - sum(len(measurement.asked) for measurement in missing)
     on_progress(doing, done, total)
-    own = journal.own()
     calls: list[Call] = [
-        (
-            place,
-            one,
-            {name: members[name] for name in dict.fromkeys((*one.members, *one.asked))},
-            {name: own[name] for name in one.asked if name in own},
-        )
-        for one in missing
+        (place, one, {name: members[name] for name in dict.fromkeys((*one.members, *one.asked))}) for one in missing
     ]
     for entry in pool.results(measure, calls):
         journal.append(entry)

@@ -32,6 +32,7 @@ class Stage(StrEnum):
     PREFERENCES = "preferences"
     CONTROLS = "controls"
     REWORKED = "reworked"
+    CLOSER = "closer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Measurement:
         Names, ascending, whose evaluation rows are answered.
     operator, weights, pruned, norm, seed
         As in `probe.bank.records.Label`; a norm of None is the operator's own.
+    is_further
+        Whether the rows after the first ones are answered, which are asked only where the verdict is close.
     """
 
     stage: Stage = field(compare=False)
@@ -58,6 +61,7 @@ class Measurement:
     pruned: str | None = None
     norm: Norm | None = None
     seed: int = 0
+    is_further: bool = False
 
     @property
     def action(self) -> str:

@@ -32,6 +32,9 @@ BASELINE_METHODS = ("osrm", "flylora")
 """Training variants whose own banks are merged plainly: that is their baseline."""
 SAFE_RETENTION = 1 - MAX_DROP
 """What each member must keep in a safe merge."""
+CLOSE = 1.0
+"""Standard errors around `SAFE_RETENTION` within which further rows are asked: beyond it they would seldom turn the
+verdict, and cost four times the label."""
 SHARES = ((1.0, 0.5), (0.5, 1.0), (1.0, 0.25))
 """Weights of (victim, other)."""
 
@@ -55,8 +58,7 @@ class LabelPlan:
     partners
         Ordinary adapters that each random one is merged with.
     num_rows, max_rows
-        Evaluation rows asked, and asked where the retention lies close to `SAFE_RETENTION`
-        (`probe.bank.labelling.labeller.CLOSE`).
+        Evaluation rows asked, and asked where the retention lies within `CLOSE` of `SAFE_RETENTION`.
     rank
         Output rank of every merge.
     calibration_rows, shift_rows
@@ -149,13 +151,13 @@ def _own(adapters: Sequence[AdapterRecord]) -> Iterator[Measurement]:
 
 
 def _singles(adapters: Sequence[AdapterRecord]) -> Iterator[Measurement]:
-    """Yield every adapter on every evaluation set of its domain but its own, for the ceiling U*."""
+    """Yield every ordinary adapter on every evaluation set of its domain but its own, for the ceiling U*."""
     first: dict[RowSet, AdapterRecord] = {}
     for adapter in adapters:
         first.setdefault(row_set(adapter), adapter)
     for asked in first.values():
-        for adapter in adapters:
-            if adapter.domain == asked.domain and row_set(adapter) != row_set(asked) and adapter.method != "random":
+        for adapter in ordinary(adapters):
+            if adapter.domain == asked.domain and row_set(adapter) != row_set(asked):
                 yield Measurement(Stage.SINGLES, (adapter.name,), (asked.name,))
 
 
@@ -255,3 +257,39 @@ def _rework(label: Label) -> Iterator[Measurement]:
     for member in label.members:
         for band in BANDS:
             yield merged(Stage.REWORKED, label.members, "ta", pruned=f"{member}:{band}")
+
+
+def closer(
+    asked: Mapping[Measurement, Iterable[Label]], adapters: Sequence[AdapterRecord], spec: LabelPlan
+) -> tuple[Measurement, ...]:
+    """Return what asks further rows wherever the verdict is close: the base and the adapter alone first.
+
+    Parameters
+    ----------
+    asked
+        Module -> its labels on the first rows.
+    """
+    if spec.max_rows <= spec.num_rows:
+        return ()
+    merges = {one: labels for one, labels in asked.items() if len(one.members) > 1}
+    close = [(one, label.adapter) for one, labels in merges.items() for label in labels if is_close(label)]
+    names = {name for _, name in close}
+    every = sorted(adapters, key=lambda adapter: adapter.name)
+    sets = {adapter.name: row_set(adapter) for adapter in every}
+    close_sets = {sets[name] for name in names}
+    alone = (
+        one for one in _own(every) if (one.members[0] in names if one.members else sets[one.asked[0]] in close_sets)
+    )
+    return tuple(map(further, (*alone, *(replace(one, asked=(name,)) for one, name in close))))
+
+
+def further(measurement: Measurement) -> Measurement:
+    """Return what asks the rows after the first ones."""
+    return replace(measurement, stage=Stage.CLOSER, is_further=True)
+
+
+def is_close(label: Label) -> bool:
+    """Say whether the retention lies within `CLOSE` standard errors of the safe threshold."""
+    seen = label.retention
+    # Without a positive gain both are NaN, and no number of rows mends that.
+    return abs(seen.value - SAFE_RETENTION) < CLOSE * seen.standard_error
