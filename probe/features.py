@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probe.layers import BANDS
 from probe.profiles import AdapterProfile, Shift
-from probe.records import MergeProbeError
 from probe.signals import (
     ADAPTER_SIGNALS,
     PAIR_SIGNALS,
@@ -31,16 +29,15 @@ from probe.signals import (
 )
 from probe.signals.dynamics import slope, variance
 from probe.signals.summary import KEYS, Key, summarise, weighted_mean
+from probe.vectors import SCHEMA_VERSION as SCHEMA_VERSION
+from probe.vectors import FeatureError as FeatureError
+from probe.vectors import Features as Features
+from probe.vectors import PairFeatures as PairFeatures
+from probe.vectors import Standardisation as Standardisation
+from probe.vectors import Vector as Vector
+from probe.vectors import pair_vector as pair_vector
 
-SCHEMA_VERSION = 1
-"""Raised whenever a column is added, removed, moved or measured otherwise: predictors refuse another version."""
-
-Vector = NDArray[np.float64]
 Summary = Mapping[Key, float]
-
-
-class FeatureError(MergeProbeError):
-    """Features cannot be made or used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +56,6 @@ class Column:
     def name(self) -> str:
         """Name for reports, such as ``cosine/lower/p90``."""
         return f"{self.signal}/{self.group}/{self.statistic}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Features:
-    """Values in the order of their columns, and column name -> why it is NaN, for every column that is."""
-
-    values: Vector
-    missing: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PairFeatures:
-    """What i does to j (`forth`), what j does to i (`back`), and what is the same both ways (`symmetric`)."""
-
-    forth: Features
-    back: Features
-    symmetric: Features
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,13 +145,6 @@ def pair_features(
     )
 
 
-def pair_vector(first: Features, second: Features, pair: PairFeatures) -> Vector:
-    """Return x_ij = [z_i, z_j, |z_i - z_j|, z_i * z_j, z_i->j, z_j->i, z_ij] (arXiv 2606.19549, Section 4)."""
-    z_i, z_j = first.values, second.values
-    parts = (z_i, z_j, np.abs(z_i - z_j), z_i * z_j, pair.forth.values, pair.back.values, pair.symmetric.values)
-    return np.concatenate(parts)
-
-
 def pair_vector_names() -> tuple[str, ...]:
     """Return the names of the entries of `pair_vector`."""
     own = [column.name for column in ADAPTER_COLUMNS]
@@ -179,46 +152,6 @@ def pair_vector_names() -> tuple[str, ...]:
     blocks = (("i", own), ("j", own), ("|i-j|", own), ("i*j", own), ("i->j", directed), ("j->i", directed))
     named = [f"{block}: {name}" for block, names in blocks for name in names]
     return (*named, *(f"ij: {column.name}" for column in SYMMETRIC_COLUMNS))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Standardisation:
-    """Centre and spread of every column over a bank of adapters or pairs; a column belongs to one band (Appendix E).
-
-    Attributes
-    ----------
-    centre, spread
-        (columns,); spread is 1 where a column is constant or was never measured, so that nothing is divided by 0.
-    """
-
-    centre: Vector
-    spread: Vector
-
-    @classmethod
-    def fit(cls, rows: Vector) -> Standardisation:
-        """Fit to (rows, columns), NaN left out."""
-        known = np.isfinite(rows)
-        counts = np.maximum(known.sum(axis=0), 1)
-        centre = np.where(known, rows, 0.0).sum(axis=0) / counts
-        spread = np.sqrt((np.where(known, rows - centre, 0.0) ** 2).sum(axis=0) / counts)
-        # A spread within rounding of the values themselves is a constant column.
-        is_constant = spread <= 1e-12 * np.maximum(np.abs(centre), 1.0)
-        return cls(centre, np.where(is_constant, 1.0, spread))
-
-    def __call__(self, rows: Vector) -> Vector:
-        """Return the rows in units of spread from the centre; NaN stays NaN.
-
-        Raises
-        ------
-        FeatureError
-            The rows have another number of columns.
-        """
-        if rows.shape[-1] != self.centre.shape[0]:
-            raise FeatureError(
-                f"Got {rows.shape[-1]} columns, but the standardisation was fitted to {self.centre.shape[0]}; "
-                "make the features with the same schema version."
-            )
-        return (rows - self.centre) / self.spread
 
 
 Signal = TypeVar("Signal", AdapterSignal, PairSignal)

@@ -1,0 +1,58 @@
+"""The pair model: what a victim keeps beside one other, and whether the merge of the two is safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.predictors.design import Matrix
+from probe.vectors import Vector
+
+if TYPE_CHECKING:
+    from xgboost import Booster  # takes pandas and scikit-learn with it: imported where models are read or fitted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairForecasts:
+    """(rows,) each: Ret of the victim, and the log-odds that the merge is safe, before temperature scaling."""
+
+    retention: Vector
+    margin: Vector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairModel:
+    """One directional regressor of Ret, and one classifier of the safe label, on the same columns.
+
+    Attributes
+    ----------
+    columns
+        Positions, within `Schema.columns`, of what the trees read.
+    regressor, classifier
+        The trees.
+    log_odds_shift
+        What class balancing added to the classifier's log-odds; it is taken off again, so that the margin is that of
+        the rate seen.
+    """
+
+    columns: NDArray[np.int64]
+    regressor: Booster
+    classifier: Booster
+    log_odds_shift: float
+
+    def __call__(self, design: Matrix) -> PairForecasts:
+        """Forecast rows of a design (rows, columns of the schema)."""
+        read = np.ascontiguousarray(design[:, self.columns])
+        return PairForecasts(
+            retention=_margins(self.regressor, read),
+            margin=_margins(self.classifier, read) - self.log_odds_shift,
+        )
+
+
+def _margins(trees: Booster, rows: Matrix) -> Vector:
+    if not len(rows):
+        return np.empty(0)
+    return np.asarray(trees.inplace_predict(rows, predict_type="margin"), dtype=np.float64)

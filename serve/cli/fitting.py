@@ -1,0 +1,109 @@
+"""The command that fits a predictor to measured records; it works on files, needs no server and no adapter."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from serve.cli.running import AsJson
+
+if TYPE_CHECKING:
+    from probe.bank.records import Records
+    from probe.predictors.card import Card, ViewMetrics
+    from probe.predictors.options import FitOptions
+    from probe.predictors.predictor import Predictor
+
+console = Console()
+
+SHOWN_SIGNALS = ", all signals"
+"""Of the views; JSON has them all."""
+
+
+def fit(
+    records: Annotated[Path, typer.Argument(help="Folder of records (mergeprobe bank label --out).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the predictor; none: RECORDS-predictor, beside the records.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of folds, draws and training: the same seed, the same predictor.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of the trees.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a predictor to the records of a bank, and print how well it forecasts adapters that it has not seen.
+
+    Example: `mergeprobe fit ./records --out ./predictor`
+    """
+    # Imports torch, which `--help` must not wait for.
+    from probe.bank.record_files import read_records
+    from probe.predictors.options import FitOptions
+    from probe.predictors.predictor import write_predictor
+
+    folder = out or records.resolve().with_name(f"{records.resolve().name}-predictor")
+    predictor = _fitted(read_records(records), FitOptions(seed=seed, num_threads=threads))
+    write_predictor(folder, predictor)
+    if as_json:
+        typer.echo(json.dumps(predictor.card.as_json() | {"folder": str(folder)}, indent=2))
+        return
+    _print_card(predictor.card)
+    console.print(f"The predictor is in {folder}.", highlight=False)
+
+
+def _fitted(records: Records, options: FitOptions) -> Predictor:
+    """Fit behind progress bars on standard error, so that JSON stays clean."""
+    from probe.predictors.fitting import fit as fit_predictor
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(doing: str, done: int, total: int) -> None:
+            if doing not in tasks:
+                tasks[doing] = bars.add_task(doing, total=total)
+            bars.update(tasks[doing], total=total, completed=done)
+
+        today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+        return fit_predictor(records, options, show, today)
+
+
+def _print_card(card: Card) -> None:
+    facts = Table("fitted on", card.bank)
+    facts.add_row("base model", card.base_model)
+    facts.add_row("records", f"sha256 {card.records_hash[:16]}")
+    facts.add_row("adapters", str(card.num_adapters))
+    facts.add_row("labels of pairs", str(card.num_pair_labels))
+    facts.add_row("merges of three or more", str(card.num_set_merges))
+    for reason, count in card.left_out.items():
+        facts.add_row("left out", f"{count} {reason}")
+    if card.gain is not None:
+        error, plain = card.gain.mean_absolute_error, card.gain.error_of_the_mean
+        facts.add_row("error of the gain", f"{error:.3f} (of the mean gain: {plain:.3f})")
+    console.print(facts)
+    for kind in ("pairs", "sets"):
+        measured = Table(f"{kind}, not seen", "labels", "error", "rank", "AUROC", "covers", "bounded")
+        for one in card.metrics:
+            if one.kind == kind and one.view.endswith(SHOWN_SIGNALS):
+                measured.add_row(one.view.removesuffix(SHOWN_SIGNALS), *_figures(one))
+        console.print(measured)
+    console.print("error: mean, of Ret; rank: Spearman's correlation; AUROC: of safe merges.", highlight=False)
+    console.print(
+        f"Bounds are to cover {1 - card.options['alpha']:.0%}. Forecasts with fewer signals: --json.", highlight=False
+    )
+
+
+def _figures(one: ViewMetrics) -> tuple[str, ...]:
+    return (
+        str(one.num_labels),
+        f"{one.mean_absolute_error:.3f}",
+        *(_figure(value) for value in (one.spearman, one.auroc, one.coverage)),
+        f"{one.bounded_share:.0%}",
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
