@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from probe.factors import LoraUpdate, canonical, check_factor
 from probe.layers import num_layers_of
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ModuleProfile:
     """Singular value decomposition of one module's update, D = U diag(s) V^T, float32.
 
@@ -36,7 +37,7 @@ class ModuleProfile:
         """Numerical rank of the update, at least 1."""
         return self.s.shape[0]
 
-    @property
+    @cached_property
     def norm(self) -> float:
         """Frobenius norm of this module's update."""
         return float(self.s.double().norm())

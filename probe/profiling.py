@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from probe.adapter_io import read_adapter, read_config, revision_of
-from probe.calibration import BaseCalibration, calibrate, calibrate_base, shifts
+from probe.calibration import BaseCalibration, Displacements, calibrate, calibrate_base, displacements
 from probe.calibration.shift import NUM_ROWS
 from probe.factors import LoraUpdate
 from probe.features import Trajectory
@@ -20,6 +21,7 @@ from probe.reference import Reference
 from probe.rows import CALIBRATION_FILE, Row, read_rows
 from probe.telemetry.bundle import BundleError, read_bundle
 
+Key = TypeVar("Key", bound=Hashable)
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share done, 0..1."""
 
@@ -54,11 +56,17 @@ class Profiler:
         AdapterError, RowError, ReferenceLoadError, CalibrationError
             The folder, the rows or the base cannot be used.
         """
+        key = self.key(folder, rows)
+        if rows is None:
+            return self.store.get(key, lambda: profile_of(read_adapter(folder), metadata=_metadata(folder)))
+        return self.store.get(key, lambda: self._calibrated(folder, read_adapter(folder), read_rows(rows, MAX_ROWS)))
+
+    def key(self, folder: Path, rows: Path | None = None) -> str:
+        """Return the key under which `profile` keeps a profile: a name for all that it depends on."""
         revision = revision_of(folder)
         if rows is None:
-            return self.store.get(revision, lambda: profile_of(read_adapter(folder), metadata=_metadata(folder)))
-        key = f"{revision}-{_digest(rows.read_bytes() if rows.is_file() else b'')}-{self._base_digest()}"
-        return self.store.get(key, lambda: self._calibrated(folder, read_adapter(folder), read_rows(rows, MAX_ROWS)))
+            return revision
+        return f"{revision}-{_digest(rows.read_bytes() if rows.is_file() else b'')}-{self._base_digest()}"
 
     def trajectory(self, bundle: Path, calibrate: bool = False) -> Trajectory:
         """Return what a training run has shown so far: a profile at every checkpoint of its bundle.
@@ -88,15 +96,15 @@ class Profiler:
 
     def shift(self, first: Path, second: Path, rows: Path, num_rows: int = NUM_ROWS) -> Shift:
         """Return what adapter `first` does to the hidden states of adapter `second`'s rows."""
-        return self.shifts({first.name: first}, second, rows, num_rows)[first.name]
+        return self.displacements({"first": first, "second": second}, rows, num_rows).shift("first", "second")
 
-    def shifts(self, others: Mapping[str, Path], own: Path, rows: Path, num_rows: int = NUM_ROWS) -> dict[str, Shift]:
-        """Return what each of several adapters does to the hidden states of adapter `own`'s rows."""
-        doing = f"shift of {', '.join(others)} on {own.name}"
+    def displacements(self, folders: Mapping[Key, Path], rows: Path, num_rows: int = NUM_ROWS) -> Displacements[Key]:
+        """Return how far each of several adapters moves the hidden states of the same rows; any key -> its folder."""
+        doing = f"displacements of {len(folders)} adapters"
         self.on_progress(doing, 0.0)
-        updates = {name: read_adapter(folder) for name, folder in others.items()}
+        updates = {key: read_adapter(folder) for key, folder in folders.items()}
         model, read = self._loaded(), read_rows(rows, MAX_ROWS)
-        found = shifts(model.model, model.tokenizer, read, read_adapter(own), updates, num_rows=num_rows)
+        found = displacements(model.model, model.tokenizer, read, updates, num_rows=num_rows)
         self.on_progress(doing, 1.0)
         return found
 

@@ -25,16 +25,28 @@ class ReferenceLoadError(MergeProbeError):
     """The reference cannot load a base model or adapter, or cannot read a row."""
 
 
-def answer_logits(model: Any, encoded: Sequence[EncodedRow], pad_id: int, cache: Any = None) -> tuple[Tensor, Tensor]:
-    """Run right-padded rows and return the logits of their answer tokens, one row after another.
+def hidden_states(model: Any, encoded: Sequence[EncodedRow], pad_id: int, cache: Any = None) -> Tensor:
+    """Run right-padded rows through the blocks and return the last hidden states, (rows, width, d).
 
-    Only the positions that predict an answer token go through the output matrix, a fifth of the
-    model. Padding on the right needs no mask: a causal model never looks there.
+    Padding on the right needs no mask: a causal model never looks there.
 
     Parameters
     ----------
     cache
         If given, an empty key-value cache of transformers, which is filled with every token.
+    """
+    ids = torch.full((len(encoded), max(row.num_tokens for row in encoded)), pad_id, dtype=torch.long)
+    for index, row in enumerate(encoded):
+        ids[index, : row.num_tokens] = torch.tensor(row.prompt_ids + row.answer_ids)
+    run = model.model(input_ids=ids.to(model.device), past_key_values=cache, use_cache=cache is not None)
+    hidden: Tensor = run.last_hidden_state
+    return hidden
+
+
+def answer_logits(model: Any, encoded: Sequence[EncodedRow], pad_id: int, cache: Any = None) -> tuple[Tensor, Tensor]:
+    """Run rows as `hidden_states` does and return the logits of their answer tokens, one row after another.
+
+    Only the positions that predict an answer token go through the output matrix, a fifth of the model.
 
     Returns
     -------
@@ -43,15 +55,10 @@ def answer_logits(model: Any, encoded: Sequence[EncodedRow], pad_id: int, cache:
     targets
         (answer tokens of all rows,): the tokens to be predicted.
     """
-    width = max(row.num_tokens for row in encoded)
-    ids = torch.full((len(encoded), width), pad_id, dtype=torch.long)
-    predicts = torch.zeros_like(ids, dtype=torch.bool)
+    hidden = hidden_states(model, encoded, pad_id, cache)
+    predicts = torch.zeros(hidden.shape[:2], dtype=torch.bool)
     for index, row in enumerate(encoded):
-        ids[index, : row.num_tokens] = torch.tensor(row.prompt_ids + row.answer_ids)
         predicts[index, len(row.prompt_ids) - 1 : row.num_tokens - 1] = True
-    hidden = model.model(
-        input_ids=ids.to(model.device), past_key_values=cache, use_cache=cache is not None
-    ).last_hidden_state
     targets = torch.tensor([token for row in encoded for token in row.answer_ids])
     return model.lm_head(hidden[predicts.to(hidden.device)]), targets.to(hidden.device)
 
@@ -131,11 +138,13 @@ def answer_rows(model: Any, tokenizer: Any, rows: Sequence[Row]) -> tuple[Answer
     return tuple(answers[index] for index in range(len(rows)))
 
 
-def batches_by_length(indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Group `indices` into batches of at most `BATCH_TOKENS` padded tokens, shortest rows first."""
+def batches_by_length(
+    indices: Sequence[int], lengths: Sequence[int], max_tokens: int = BATCH_TOKENS
+) -> Iterator[list[int]]:
+    """Group `indices` into batches of at most `max_tokens` padded tokens, shortest rows first."""
     batch: list[int] = []
     for index in sorted(indices, key=lambda index: (lengths[index], index)):
-        if batch and lengths[index] * (len(batch) + 1) > BATCH_TOKENS:
+        if batch and lengths[index] * (len(batch) + 1) > max_tokens:
             yield batch
             batch = []
         batch.append(index)

@@ -11,14 +11,15 @@ from probe.bank.record_files import DERIVED
 from probe.bank.records import AdapterRecord, FeatureRow, Label, Records
 
 LIMITS = (
-    "One base model of 135 M parameters, tasks made by programs, adapters of minutes: conflicts of large models on "
-    "natural data may differ.",
+    "One base model, tasks made by programs, adapters of minutes: conflicts of larger models on natural data may "
+    "differ.",
     "Merges are asked in float32 as they come from the operator; a served adapter is rounded to bfloat16.",
     "Pairs share adapters, so labels are not independent: resample adapters, not labels.",
     "Retention is a ratio over a gain; labels whose gain is under 2 standard errors are kept here and marked "
     "(`is_sound` 0), and must be left out of any figure.",
     "Rows beyond the first 96 were asked only where a label lay near the safe threshold, so `num_rows` is not random.",
-    "U* is the best single adapter of this bank on the same rows: another bank has another U*, G and M.",
+    "U* is the best of this bank's adapters that were asked the same rows, which are the ordinary ones of the domain "
+    "and those trained for these rows: another bank has another U*, G and M.",
     "Safety here means refusing harmful requests of a template and answering benign ones; it is no safety benchmark.",
 )
 
@@ -73,7 +74,7 @@ def _holds(records: Records) -> str:
         "Member sets and operators, by size: " + ", ".join(f"{size}: {sizes[size]}" for size in sorted(sizes)) + ".",
         f"Evaluation rows a label: {_counts(label.num_rows for label in merges)}.",
         f"Features of {_pairs(records.adapter_features)} adapters and {_pairs(records.pair_features)} pairs, at rho "
-        + ", ".join(f"{rho:g}" for rho in sorted({row.rho for row in records.adapter_features}))
+        + ", ".join(f"{rho:g}" for rho in sorted({rho for row in records.adapter_features for rho in row.rhos}))
         + ".",
     ]
     return "## What it holds\n\n" + _bullets(told)
@@ -123,9 +124,10 @@ def _columns() -> str:
         f"{own}. They suffice; the others follow from them:\n\n{_bullets(derived)}\n\n"
         "`adapters.parquet`: `probe.bank.records.AdapterRecord`: "
         + ", ".join(f"`{one.name}`" for one in fields(AdapterRecord))
-        + ".\n\n`adapter_features.parquet`, `pair_features.parquet`: names, `rho` (share of training), and the columns "
-        "of `probe.features` (signal/group/statistic); a pair's begin with `symmetric:`, `forth:` (first on second) or "
-        "`back:`. NaN is not measurable, never 0. At rho < 1 nothing of a later step is used."
+        + ".\n\n`adapter_features.parquet`, `pair_features.parquet`: names, share of training (`rho`; of either of a "
+        "pair `rho_first`, `rho_second`), and the columns of `probe.features` (signal/group/statistic); a pair's begin "
+        "with `symmetric:`, `forth:` (first on second) or `back:`. NaN is not measurable, never 0. At a share < 1 "
+        "nothing of a later step is used."
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probe.retention import standard_error
 from probe.rows import Outcome
 
 MAX_BASE_SCORE = 0.60
@@ -66,12 +67,7 @@ def compare(base: Sequence[Outcome], single: Sequence[Outcome]) -> Scores:
 
 def mean(values: Sequence[float]) -> Mean:
     """Return the mean of at least one value; one value alone has an infinite standard error."""
-    count = len(values)
-    centre = math.fsum(values) / count
-    if count < 2:
-        return Mean(centre, math.inf)
-    variance = math.fsum((value - centre) ** 2 for value in values) / (count - 1)
-    return Mean(centre, math.sqrt(variance / count))
+    return Mean(math.fsum(values) / len(values), standard_error(values))
 
 
 def _log_likelihood(outcomes: Sequence[Outcome]) -> float | None:

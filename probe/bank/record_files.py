@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ ADAPTERS_FILE = "adapters.parquet"
 LABELS_FILE = "labels.parquet"
 ADAPTER_FEATURES_FILE = "adapter_features.parquet"
 PAIR_FEATURES_FILE = "pair_features.parquet"
+
+_ADAPTER_KEYS = {"adapter": "rho"}
+_PAIR_KEYS = {"first": "rho_first", "second": "rho_second"}
+"""Columns of the names of `FeatureRow`, and of each one's share of training."""
 
 _TEXTS = pa.list_(pa.string())
 _SCORES = pa.list_(pa.float32())
@@ -142,8 +146,8 @@ def write_records(folder: Path, records: Records) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _write_table(folder / ADAPTERS_FILE, pa.Table.from_pylist([_plain(a) for a in records.adapters], _ADAPTER))
     _write_table(folder / LABELS_FILE, _label_table(records))
-    _write_table(folder / ADAPTER_FEATURES_FILE, _feature_table(records.adapter_features, ("adapter",)))
-    _write_table(folder / PAIR_FEATURES_FILE, _feature_table(records.pair_features, ("first", "second")))
+    _write_table(folder / ADAPTER_FEATURES_FILE, _feature_table(records.adapter_features, _ADAPTER_KEYS))
+    _write_table(folder / PAIR_FEATURES_FILE, _feature_table(records.pair_features, _PAIR_KEYS))
     write_text(
         folder / FACTS_FILE, json.dumps({"schema_version": SCHEMA_VERSION} | asdict(records.facts), indent=2) + "\n"
     )
@@ -165,8 +169,8 @@ def read_records(folder: Path) -> Records:
             facts=facts,
             adapters=tuple(_adapter(row) for row in _rows(folder / ADAPTERS_FILE)),
             labels=tuple(_label(row) for row in _rows(folder / LABELS_FILE, _LABEL.names)),
-            adapter_features=_features(folder / ADAPTER_FEATURES_FILE, ("adapter",)),
-            pair_features=_features(folder / PAIR_FEATURES_FILE, ("first", "second")),
+            adapter_features=_features(folder / ADAPTER_FEATURES_FILE, _ADAPTER_KEYS),
+            pair_features=_features(folder / PAIR_FEATURES_FILE, _PAIR_KEYS),
         )
     except (OSError, pa.ArrowException, KeyError, TypeError) as error:
         raise RecordsError(
@@ -209,10 +213,10 @@ def _label_table(records: Records) -> pa.Table:
     return pa.Table.from_pylist(rows, schema)
 
 
-def _feature_table(rows: Sequence[FeatureRow], names: tuple[str, ...]) -> pa.Table:
+def _feature_table(rows: Sequence[FeatureRow], keys: Mapping[str, str]) -> pa.Table:
     columns = list(dict.fromkeys(column for row in rows for column in row.values))
-    parts = {name: pa.array([row.names[place] for row in rows], pa.string()) for place, name in enumerate(names)}
-    parts["rho"] = pa.array([row.rho for row in rows], pa.float64())
+    parts = {name: pa.array([row.names[place] for row in rows], pa.string()) for place, name in enumerate(keys)}
+    parts |= {rho: pa.array([row.rhos[place] for row in rows], pa.float64()) for place, rho in enumerate(keys.values())}
     for column in columns:
         parts[column] = pa.array([row.values.get(column, math.nan) for row in rows], pa.float32())
     return pa.table(parts)
@@ -254,12 +258,12 @@ def _label(row: Mapping[str, Any]) -> Label:
     return Label(**fields)
 
 
-def _features(path: Path, names: tuple[str, ...]) -> tuple[FeatureRow, ...]:
+def _features(path: Path, keys: Mapping[str, str]) -> tuple[FeatureRow, ...]:
     table = pq.read_table(path)
-    columns = [column for column in table.column_names if column not in (*names, "rho")]
+    names, rhos = (zip(*(table[key].to_pylist() for key in group), strict=True) for group in (keys, keys.values()))
+    columns = [column for column in table.column_names if column not in (*keys, *keys.values())]
     values = np.array([table[column].to_numpy() for column in columns], dtype=np.float64).T
-    keys: Iterable[tuple[Any, ...]] = zip(*(table[name].to_pylist() for name in (*names, "rho")), strict=True)
     return tuple(
-        FeatureRow(tuple(key[:-1]), key[-1], dict(zip(columns, map(float, row), strict=True)))
-        for key, row in zip(keys, values, strict=True)
+        FeatureRow(own, shares, dict(zip(columns, map(float, row), strict=True)))
+        for own, shares, row in zip(names, rhos, values, strict=True)
     )

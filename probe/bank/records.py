@@ -6,7 +6,7 @@ A records folder holds::
     adapters.parquet       one row an adapter (`AdapterRecord`)
     labels.parquet         one row a measurement (`Label`), with the figures that follow from it
     adapter_features.parquet, pair_features.parquet
-                           one row an adapter (ordered pair) and fraction rho of training (`FeatureRow`)
+                           one row an adapter (ordered pair) and what was known of it (`FeatureRow`)
     README.md              the data card
 """
 
@@ -167,21 +167,22 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class FeatureRow:
-    """Features of an adapter, or of an ordered pair, with what was known at a fraction of training.
+    """Features of an adapter, or of an ordered pair, each with what was known of it at a fraction of its training.
 
     Attributes
     ----------
     names
         (adapter,) or (first, second).
-    rho
-        0.02, 0.05, 0.10 or 1.
+    rhos
+        Share of training of each name, such as 0.02, 0.05, 0.10 or 1; those of a pair differ where a new adapter meets
+        a finished one.
     values
         Column name -> value, NaN where it could not be measured; the columns of `probe.features`. A pair's are those of
         ``symmetric``, ``forth`` (first -> second) and ``back``, prefixed by that word and a colon.
     """
 
     names: tuple[str, ...]
-    rho: float
+    rhos: tuple[float, ...]
     values: Mapping[str, float]
 
 

@@ -11,6 +11,15 @@ from probe.calibration.adapted import adapted
 from probe.calibration.base_pass import BaseCalibration, calibrate_base
 from probe.calibration.calibration_pass import calibrate
 from probe.calibration.errors import CalibrationError
-from probe.calibration.shift import shifts
+from probe.calibration.shift import Displacements, displacements, shifts
 
-__all__ = ["BaseCalibration", "CalibrationError", "adapted", "calibrate", "calibrate_base", "shifts"]
+__all__ = [
+    "BaseCalibration",
+    "CalibrationError",
+    "Displacements",
+    "adapted",
+    "calibrate",
+    "calibrate_base",
+    "displacements",
+    "shifts",
+]

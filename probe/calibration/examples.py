@@ -14,6 +14,10 @@ from probe.encoding import EncodedRow, encode_row
 from probe.reference import batches_by_length
 from probe.rows import Row
 
+BATCH_TOKENS = 512
+"""Padded tokens of one batch. A few dozen rows in one large batch are a third padding, and a backward holds all of its
+inputs; two cores are as fast with this many tokens as with more."""
+
 Positions = Sequence[Tensor]
 """Row number -> token positions in that row, (number chosen,), possibly none."""
 
@@ -68,7 +72,7 @@ class Examples:
         lengths = [row.num_tokens for row in self.rows]
         return [
             Batch(tuple(numbers), tuple(self.rows[number] for number in numbers))
-            for numbers in batches_by_length(range(len(self.rows)), lengths)
+            for numbers in batches_by_length(range(len(self.rows)), lengths, BATCH_TOKENS)
         ]
 
     def positions(self, first: int = 0) -> Positions:

@@ -236,7 +236,7 @@ def _adapter_features(names: list[str]) -> Iterator[FeatureRow]:
     for name in names:
         final = (NORM_GROWTH + (-1) ** names.index(name) * 0.1) ** 2
         for rho, energy in ((0.02, 0.5), (0.05, 0.8), (0.10, 1.0), (1.0, final)):
-            yield FeatureRow((name,), rho, {"energy/all/mean": energy, "base_accuracy/all/value": 0.1})
+            yield FeatureRow((name,), (rho,), {"energy/all/mean": energy, "base_accuracy/all/value": 0.1})
 
 
 def _pair_features(names: list[str], conflict: dict[frozenset[str], float]) -> Iterator[FeatureRow]:
@@ -245,9 +245,9 @@ def _pair_features(names: list[str], conflict: dict[frozenset[str], float]) -> I
     for rho, spread in ((0.02, 0.5), (0.05, 0.2), (0.10, 0.02), (1.0, 0.0)):
         for pair in combinations(names, 2):
             signal = conflict[frozenset(pair)] + noise.normal(0, spread) if spread else conflict[frozenset(pair)]
-            yield FeatureRow(pair, rho, _values(pair, signal, nothing[frozenset(pair)], noise))
-    yield FeatureRow(("math-0", "twin"), 1.0, {f"symmetric:{SIGNAL}": 0.98})
-    yield FeatureRow(("math-0", "noise"), 1.0, {f"symmetric:{SIGNAL}": 0.0})
+            yield FeatureRow(pair, (rho, rho), _values(pair, signal, nothing[frozenset(pair)], noise))
+    yield FeatureRow(("math-0", "twin"), (1.0, 1.0), {f"symmetric:{SIGNAL}": 0.98})
+    yield FeatureRow(("math-0", "noise"), (1.0, 1.0), {f"symmetric:{SIGNAL}": 0.0})
 
 
 def _values(pair: tuple[str, str], signal: float, nothing: float, noise: np.random.Generator) -> dict[str, float]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from probe.bank.records import Records
+from probe.bank.ceilings import Ceilings
+from probe.bank.records import Label, Records
 from probe.bank.report import SECTIONS, report_on
 from probe.bank.report.measurements import Measurements, where
 from probe.bank.report.pages import html, markdown, write_report
@@ -23,6 +24,7 @@ from tests.probe.planted_records import (
     FACTS,
     NORM_GROWTH,
     NULL_SIGNAL,
+    NUM_ROWS,
     NUM_WEAK_LABELS,
     OPERATOR_RET,
     PREFERENCE_GAIN,
@@ -149,10 +151,35 @@ def test_labels_without_a_gain_are_counted_and_in_no_mean(planted: Records, sect
     assert WEAK not in {name for members in bank.pairs["members"] for name in members}
 
 
+def test_the_report_and_the_records_have_one_ceiling(planted: Records) -> None:
+    """The stranger on the rows of math-0 was asked half of them, and on these math-0 is as good."""
+    half = slice(NUM_ROWS // 2)
+    labels = tuple(_cut(label, half) if label.members == ("math-1",) else label for label in planted.labels)
+    records = replace(planted, labels=labels)
+    bank, ceilings = Measurements(records), Ceilings(records)
+    assert bank.singles["math-0"].best == 1.0
+    assert bank.singles["math-0"].normalised_gain == 1.0
+    for name in ("math-0", "math-1", "code-0"):
+        assert bank.singles[name].best == ceilings.best(name)
+        assert bank.singles[name].normalised_gain == ceilings.normalised_gain(name)
+    pairs = where(bank.both_ways, operator="ta").itertuples()
+    row = next(row for row in pairs if row.members == ("code-0", "math-0"))
+    assert row.mergeability == pytest.approx((row.first + row.second) / 2)
+
+
+def _cut(label: Label, kept: slice) -> Label:
+    return replace(
+        label,
+        base_scores=label.base_scores[kept],
+        single_scores=label.single_scores[kept],
+        merged_scores=label.merged_scores[kept],
+    )
+
+
 def test_mergeability_uses_the_best_single_adapter_of_the_bank(planted: Records) -> None:
     bank = Measurements(planted)
     assert bank.singles["math-0"].best == 1.0
-    assert bank.singles["math-0"].relative_gain == pytest.approx(0.8 / 0.9)
+    assert bank.singles["math-0"].normalised_gain == pytest.approx(0.8 / 0.9)
     pairs = where(bank.both_ways, operator="ta").itertuples()
     row = next(row for row in pairs if row.members == ("code-0", "math-0"))
     assert row.mergeability == pytest.approx(math.sqrt(0.8 / 0.9) * (row.first + row.second) / 2)
@@ -275,7 +302,7 @@ def test_empty_records_give_a_report_that_says_so() -> None:
     [
         lambda records: replace(records, labels=()),
         lambda records: replace(records, pair_features=(), adapter_features=()),
-        lambda records: replace(records, pair_features=tuple(r for r in records.pair_features if r.rho < 1)),
+        lambda records: replace(records, pair_features=tuple(r for r in records.pair_features if max(r.rhos) < 1)),
         lambda records: replace(records, labels=records.labels[:1]),
         lambda records: replace(records, labels=records.labels[:4]),
         lambda records: replace(records, labels=tuple(one for one in records.labels if one.action == "single")),

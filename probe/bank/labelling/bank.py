@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from probe.adapter_io import read_config
+from transformers import AutoConfig
+
 from probe.bank.data_card import data_card
 from probe.bank.gate import GateError, pilot_gate
-from probe.bank.labelling.feature_rows import FeatureJournal, measure_features
+from probe.bank.labelling.feature_journal import FeatureJournal
+from probe.bank.labelling.feature_rows import measure_features
 from probe.bank.labelling.labels import LabelJournal, measure_labels
 from probe.bank.labelling.measurement import Stage
-from probe.bank.labelling.members import Member, read_bank
+from probe.bank.labelling.members import read_bank
 from probe.bank.labelling.pool import Progress, pool
 from probe.bank.labelling.sessions import PILOT_FILE, Session, Sessions
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.record_files import write_records, write_text
-from probe.bank.records import Records
+from probe.bank.records import Facts, Records
+from probe.base_model import read_base_shapes
 
 FEATURES = "features"
 PARTS: tuple[str, ...] = (*Stage, FEATURES)
@@ -54,36 +57,37 @@ def label_bank(
 
     Raises
     ------
-    BankError, JournalError
-        The bank or a journal is damaged.
+    BankError, JournalError, BaseModelError
+        The bank, a journal or the base model is damaged.
     """
-    members = read_bank(place.bank)
-    sessions = Sessions(place.work)
-    sessions.begin(session)
+    members, facts = read_bank(place.bank), _facts(place, bank_name, session)
     stages = [stage for stage in Stage if stage in only]
+    labels, features = LabelJournal(place, members), FeatureJournal(place, members)
     try:
         with pool(jobs) as workers:
             if stages:
-                measure_labels(place, members, workers, on_progress, stages)
+                measure_labels(place, members, labels, workers, on_progress, stages)
             if FEATURES in only:
-                labels = LabelJournal(place, members).labels()
-                measure_features(place, members, labels, workers, on_progress)
+                measure_features(place, members, features, labels.labels(), workers, on_progress)
     finally:
-        records = _gated(place, _gathered(place, members, sessions, bank_name))
+        records = Records(
+            facts=facts,
+            adapters=tuple(member.record for member in members.values()),
+            labels=labels.labels(),
+            adapter_features=features.of_adapters(),
+            pair_features=features.of_pairs(),
+        )
+        records = _gated(place, records)
         write_records(out, records)
         write_text(out / CARD_FILE, data_card(records))
     return records
 
 
-def _gathered(place: Workplace, members: Mapping[str, Member], sessions: Sessions, bank_name: str) -> Records:
-    features = FeatureJournal(place, members)
-    return Records(
-        facts=sessions.facts(bank_name, _base_model(members.values()), place.bank / PILOT_FILE),
-        adapters=tuple(member.record for member in members.values()),
-        labels=LabelJournal(place, members).labels(),
-        adapter_features=features.of_adapters(),
-        pair_features=features.of_pairs(),
-    )
+def _facts(place: Workplace, bank_name: str, session: Session) -> Facts:
+    """Write down that a run begins, and return how all was made, by this run and those before it."""
+    sessions = Sessions(place.work)
+    sessions.begin(session)
+    return sessions.facts(bank_name, _base_model(place.base), place.bank / PILOT_FILE)
 
 
 def _gated(place: Workplace, records: Records) -> Records:
@@ -98,6 +102,11 @@ def _gated(place: Workplace, records: Records) -> Records:
     return replace(records, facts=replace(records.facts, pilot=table))
 
 
-def _base_model(members: Iterable[Member]) -> str:
-    names = {read_config(member.folder).base_name or "unknown" for member in members}
-    return ", ".join(sorted(names))
+def _base_model(folder: Path) -> str:
+    """Return what the base model's files say of it; the name that adapters give is the trainer's, not this folder's."""
+    config = AutoConfig.from_pretrained(folder)
+    weights = sum(height * width for height, width in read_base_shapes(folder, folder.name).modules.values())
+    return (
+        f"{folder.resolve().name} ({config.model_type}, {config.num_hidden_layers} layers of width "
+        f"{config.hidden_size}, {weights:,} weights)"
+    )

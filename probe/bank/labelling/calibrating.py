@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from probe.bank.labelling.members import Member
+from probe.bank.labelling.pair_plan import FINAL
+from probe.bank.labelling.workplace import Workplace
 from probe.features import Trajectory
 from probe.profiles import AdapterProfile, Metadata
 from probe.profiling import Profiler
 from probe.rows import read_rows, write_rows
 from probe.telemetry.bundle import read_bundle
 
-FINAL = 1.0
-"""rho of a finished adapter."""
+NUM_KEPT = 16
+"""Profiles that a process keeps in memory: those of the first adapter of the pairs it compares, and of the second."""
 
 
 def calibration_profile(profiler: Profiler, folder: Path, member: Member, num_rows: int) -> AdapterProfile:
@@ -53,17 +56,24 @@ def adapter_folder(member: Member, rho: float) -> Path:
     return bundle.folder / bundle.checkpoint(rho).folder
 
 
-def trajectory(profiler: Profiler, member: Member, rho: float, num_rows: int) -> Trajectory:
+def trajectory(place: Workplace, member: Member, rho: float) -> Trajectory:
     """Return what was known of a member at a share of training: nothing of what came later."""
-    seen = [share for share in fractions(member) if share <= rho]
-    profiles = [
-        replace(
-            calibration_profile(profiler, adapter_folder(member, share), member, num_rows),
-            metadata=_metadata(member, share),
-        )
-        for share in seen
-    ]
-    return Trajectory(tuple(seen), tuple(profiles))
+    seen = tuple(share for share in fractions(member) if share <= rho)
+    return Trajectory(seen, tuple(_profile_at(place, member, share) for share in seen))
+
+
+@lru_cache(maxsize=NUM_KEPT)
+def _profile_at(place: Workplace, member: Member, rho: float) -> AdapterProfile:
+    """Return the profile of a member as it was at a share of training."""
+    folder, num_rows = adapter_folder(member, rho), place.spec.calibration_rows
+    profile = calibration_profile(profiler_of(place), folder, member, num_rows)
+    return replace(profile, metadata=_metadata(member, rho))
+
+
+@lru_cache(maxsize=1)
+def profiler_of(place: Workplace) -> Profiler:
+    """Return this process's profiler; the model is loaded once."""
+    return place.profiler()
 
 
 def _metadata(member: Member, rho: float) -> Metadata:

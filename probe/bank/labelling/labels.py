@@ -95,16 +95,16 @@ class LabelJournal:
 def measure_labels(
     place: Workplace,
     members: Mapping[str, Member],
+    journal: LabelJournal,
     pool: Pool,
     on_progress: Progress,
     only: Collection[Stage] = tuple(Stage),
-) -> LabelJournal:
-    """Measure what is missing, and return all there is.
+) -> None:
+    """Measure what the journal lacks.
 
     The base and the adapters alone come first, whatever `only` says: every label needs them. Conflicts can be reworked
     only once they are known, and more rows asked only where a verdict was seen to be close, so these come last.
     """
-    journal = LabelJournal(place, members)
     records = [member.record for member in members.values()]
     everything = planned(records, place.spec)
     work = partial(_measure, place, members, pool, journal, on_progress)
@@ -115,7 +115,6 @@ def measure_labels(
         work("other recipes", reworked(first, records, place.spec))
     if Stage.CLOSER in only:
         work("further rows", closer(journal.first_labels(), records, place.spec))
-    return journal
 
 
 def _of(measurements: Iterable[Measurement], stages: Collection[Stage]) -> list[Measurement]:

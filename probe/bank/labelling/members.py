@@ -29,6 +29,10 @@ class Member:
     record: AdapterRecord
     folder: Path
 
+    def __hash__(self) -> int:
+        # The record holds a mapping of versions, which has no hash of its own.
+        return hash((self.record.revision, self.folder))
+
     @property
     def name(self) -> str:
         """The adapter's name; names differ within a bank."""

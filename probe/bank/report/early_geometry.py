@@ -113,7 +113,7 @@ def _level_table(matrices: Mapping[float, PairMatrices], rhos: Sequence[float], 
 
 def _growth(bank: Measurements, rho: float) -> Estimate:
     """Return by which factor the norm still grows after a fraction of training, mean over adapters."""
-    energy = {(row.names[0], row.rho): row.values.get(ENERGY, math.nan) for row in bank.records.adapter_features}
+    energy = {(*row.names, *row.rhos): row.values.get(ENERGY, math.nan) for row in bank.records.adapter_features}
     factors, members = [], []
     for name, adapter in sorted(bank.adapters.items()):
         early, final = energy.get((name, rho), math.nan), energy.get((name, 1.0), math.nan)

@@ -15,17 +15,28 @@ NEED_A_PREDICTOR = (
 """Of the paper's Appendix C; they are judged where the predictor is fitted."""
 
 
-def hypotheses(sections: Sequence[Section]) -> Section:
-    """Gather the verdicts of all sections, and say plainly which contradict the paper."""
+ELSEWHERE = (
+    "Needs a predictor, so not judged here: "
+    + "; ".join(f"{key} ({claim[0].lower()}{claim[1:-1]})" for key, claim in NEED_A_PREDICTOR)
+    + "."
+)
+
+
+def hypotheses(sections: Sequence[Section], elsewhere: str = ELSEWHERE) -> Section:
+    """Gather the verdicts of all sections, and say plainly which contradict the paper.
+
+    Parameters
+    ----------
+    elsewhere
+        Which claims are judged in another report.
+    """
     verdicts = [(section, verdict) for section in sections for verdict in section.verdicts]
     contradicting = [verdict for _, verdict in verdicts if verdict.contradicts]
     text = (
         "Each rule was fixed before anything was measured: the whole 95 % interval on the claimed side of the null "
         "confirms, the whole interval on the other side refutes, anything else is undecided. Their number is not "
         "corrected for: of 20 true nulls one is decided by chance.",
-        "Needs a predictor, so not judged here: "
-        + "; ".join(f"{key} ({claim[0].lower()}{claim[1:-1]})" for key, claim in NEED_A_PREDICTOR)
-        + ".",
+        elsewhere,
         "**Where the measurement contradicts the paper**",
         _contradictions(contradicting),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from probe.bank.ceilings import compatibility, is_safe
+from probe.bank.ceilings import Ceilings, compatibility, is_safe
 from probe.bank.records import AdapterRecord, Label, Records
 
 SAFETY = "safety"
@@ -35,26 +34,29 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """An adapter alone on its own evaluation rows: mean scores of the base, of itself, of the bank's best (U*)."""
+    """An adapter alone on its own evaluation rows.
+
+    Attributes
+    ----------
+    num_rows, base, own, gain_error
+        Rows asked; mean scores of the base and of itself, and the standard error of their difference.
+    best, normalised_gain
+        U* and G of Eq. 1, on the rows that all adapters asked there have in common (`probe.bank.ceilings`).
+    """
 
     name: str
     domain: str
     num_rows: int
     base: float
     own: float
-    best: float
     gain_error: float
+    best: float
+    normalised_gain: float
 
     @property
     def gain(self) -> float:
         """U_i - U_base."""
         return self.own - self.base
-
-    @property
-    def relative_gain(self) -> float:
-        """G of Eq. 1; NaN where even the best adapter gains nothing."""
-        room = self.best - self.base
-        return self.gain / room if room > 0 else math.nan
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Measurements:
             labels = dict(zip(both["adapter"], both["label"], strict=True))
             if set(labels) == set(members):
                 first, second = (labels[name] for name in members)
-                gains = self.singles[members[0]].relative_gain, self.singles[members[1]].relative_gain
+                gains = self.ceilings.normalised_gain(members[0]), self.ceilings.normalised_gain(members[1])
                 kept = first.retention.value, second.retention.value
                 verdict = compatibility(first, second, gains), is_safe(first, second, gains)
                 rows.append((members, operator, *kept, *verdict))
@@ -128,8 +130,16 @@ class Measurements:
     @cached_property
     def singles(self) -> dict[str, Single]:
         """Adapter -> how it does alone, for the adapters whose rows were ever asked."""
-        asked = {label.adapter: label for label in self.records.labels}
+        asked: dict[str, Label] = {}
+        for label in self.records.labels:
+            if label.adapter not in asked or label.num_rows > asked[label.adapter].num_rows:
+                asked[label.adapter] = label
         return {name: self._single(asked[name]) for name in sorted(asked) if name in self.adapters}
+
+    @cached_property
+    def ceilings(self) -> Ceilings:
+        """Best single-adapter scores."""
+        return Ceilings(self.records)
 
     def shares_a_seed(self, members: Iterable[str]) -> bool:
         """Say whether two of the members started from the same A."""
@@ -152,26 +162,16 @@ class Measurements:
         )
 
     def _single(self, label: Label) -> Single:
-        own = float(np.mean(label.single_scores))
-        rivals = self._rivals.get(label.adapter, [])
         return Single(
             name=label.adapter,
             domain=self.domain(label.adapter),
             num_rows=label.num_rows,
             base=float(np.mean(label.base_scores)),
-            own=own,
-            best=max([own, *rivals]),
+            own=float(np.mean(label.single_scores)),
             gain_error=label.gain.standard_error,
+            best=self.ceilings.best(label.adapter),
+            normalised_gain=self.ceilings.normalised_gain(label.adapter),
         )
-
-    @cached_property
-    def _rivals(self) -> dict[str, list[float]]:
-        """Adapter -> what other single adapters score on its rows."""
-        rivals: dict[str, list[float]] = {}
-        for label in self.records.labels:
-            if label.action == "single":
-                rivals.setdefault(label.adapter, []).append(float(np.mean(label.merged_scores)))
-        return rivals
 
 
 def where(frame: pd.DataFrame, **wanted: object) -> pd.DataFrame:

@@ -40,7 +40,7 @@ def _facts(bank: Measurements) -> Table:
         ("versions", versions or "not recorded"),
         ("feature schema", facts.feature_schema),
     )
-    return Table("facts", "How the records were made", ("", ""), rows)
+    return Table("facts", "How the records were made", ("what", "told"), rows)
 
 
 def _adapters(bank: Measurements) -> Table:
@@ -88,7 +88,7 @@ def _balance(bank: Measurements) -> Table:
 
 def _singles(bank: Measurements) -> Table:
     rows = tuple(
-        (one.name, one.domain, one.num_rows, one.base, one.own, one.gain, one.gain_error, one.relative_gain)
+        (one.name, one.domain, one.num_rows, one.base, one.own, one.gain, one.gain_error, one.normalised_gain)
         for one in bank.singles.values()
     )
     return Table(
@@ -96,7 +96,7 @@ def _singles(bank: Measurements) -> Table:
         "Adapters alone, on their own evaluation rows",
         ("adapter", "domain", "rows", "base", "single", "gain", "SE of gain", "G"),
         rows,
-        "G = gain / (best single adapter of the bank on these rows - base), Eq. 1.",
+        "G = gain / (best single adapter of the bank - base), Eq. 1, on the rows that all of them were asked.",
     )
 
 

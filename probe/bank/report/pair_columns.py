@@ -80,14 +80,14 @@ class PairMatrices:
 
 
 def fractions(records: Records) -> tuple[float, ...]:
-    """Return the fractions of training that pairs were profiled at, ascending."""
-    return tuple(sorted({row.rho for row in records.pair_features}))
+    """Return the fractions of training at which both of a pair were profiled, ascending."""
+    return tuple(sorted({row.rhos[0] for row in records.pair_features if len(set(row.rhos)) == 1}))
 
 
 def pair_matrices(records: Records, rho: float = 1.0) -> PairMatrices:
-    """Arrange the features known at a fraction of training."""
-    pairs = [row for row in records.pair_features if row.rho == rho]
-    adapters = [row for row in records.adapter_features if row.rho == rho]
+    """Arrange the features of adapters at one fraction of training, and of pairs both of which are there."""
+    pairs = [row for row in records.pair_features if set(row.rhos) == {rho}]
+    adapters = [row for row in records.adapter_features if set(row.rhos) == {rho}]
     names = tuple(sorted({name for row in (*pairs, *adapters) for name in row.names}))
     entries = [*_pair_entries(pairs), *_adapter_entries(adapters, names)]
     columns = tuple(dict.fromkeys(column for column, _, _, _ in entries))

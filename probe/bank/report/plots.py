@@ -69,7 +69,7 @@ def _annotate(axes: Axes, chart: HeatMap) -> None:
         for column, (value, count) in enumerate(zip(values, counts, strict=True)):
             if math.isfinite(value):
                 is_dark = abs(value - chart.centre) > _DARK_FROM * chart.reach
-                text, colour = f"{value:.2f}\nn = {count}", "white" if is_dark else "black"
+                text, colour = f"{value:z.2f}\nn = {count}", "white" if is_dark else "black"
                 axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
 
 

@@ -121,7 +121,7 @@ def mean_over_pairs(
     if not array.size:
         return Estimate(math.nan, -math.inf, math.inf, 0, unit)
     weights = adapter_weights(members)
-    return estimate(float(array.mean()), weights @ array / weights.sum(axis=1), array.size, unit, *_sharing(members))
+    return estimate(float(array.mean()), weights @ array / weights.sum(axis=1), array.size, unit, *sharing(members))
 
 
 def mean_over_units(values: Sequence[float] | Vector, unit: str) -> Estimate:
@@ -138,7 +138,7 @@ def spearman_over_pairs(
 ) -> Estimate:
     """Return Spearman's correlation of two columns over pairs, clustered by adapter; NaN where a column is constant."""
     value, replicates = spearman_replicates(first, second, members)
-    return estimate(value, replicates, len(first), unit, *_sharing(members))
+    return estimate(value, replicates, len(first), unit, *sharing(members))
 
 
 def spearman_replicates(first: Vector, second: Vector, members: Sequence[Sequence[str]]) -> tuple[float, Vector]:
@@ -232,7 +232,7 @@ def row_draws(adapter: str, num_rows: int, num: int = NUM_RESAMPLES) -> Vector:
     return draw.multinomial(num_rows, np.full(num_rows, 1 / num_rows), size=num).astype(np.float64)
 
 
-def _sharing(members: Sequence[Sequence[str]]) -> tuple[int, int]:
+def sharing(members: Sequence[Sequence[str]]) -> tuple[int, int]:
     """Return how many adapters there are, and how many a measurement shares."""
     return len({name for row in members for name in row}), max(map(len, members), default=1)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from probe.bank.training.wrapping import AdaptedModule
 from probe.calibration.examples import Batch, Examples, encode_examples
 from probe.calibration.model_parts import forward_hooks
-from probe.reference import answer_logits
+from probe.reference import hidden_states
 from probe.rows import Row
 
 
@@ -60,7 +60,7 @@ def input_moments(
     with torch.no_grad():
         for batch in examples.batches():
             with _listening(moments, modules, _token_places(batch, examples)):
-                answer_logits(model, batch.rows, examples.pad_id)
+                hidden_states(model, batch.rows, examples.pad_id)
     return moments
 
 
