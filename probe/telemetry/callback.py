@@ -18,6 +18,7 @@ from probe.records import MergeProbeError
 from probe.rows import Row
 from probe.scoring.refusal import is_refusal
 from probe.telemetry.bundle import AdapterFacts, BundleRecord, TaskFacts
+from probe.telemetry.forecast_log import Forecast, ForecastLog
 from probe.telemetry.recorder import BundleRecorder
 from probe.telemetry.step_losses import StepLosses, calling_trainer
 from probe.telemetry.trained_lora import TrainedLora, trained_lora
@@ -56,6 +57,10 @@ class MergeProbeCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         Share of training answers that refuse, 0..1; None takes that of `calibration_rows`.
     calibration_rows
         Rows like those trained on, kept in the bundle for a later calibration pass.
+    forecast
+        Called with the bundle's folder after each checkpoint that was recorded, such as a
+        `probe.forecasting.forecaster.Forecaster`; the figures that it returns go to the Trainer's logger. Training
+        waits for it. An error in it is logged, and training goes on.
 
     Raises
     ------
@@ -79,6 +84,7 @@ class MergeProbeCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         response_tokens: float | None = None,
         refusal_fraction: float | None = None,
         calibration_rows: Sequence[Row] = (),
+        forecast: Forecast | None = None,
     ) -> None:
         if not fractions or not all(0 < rho <= 1 for rho in fractions):
             raise CallbackError(
@@ -99,6 +105,7 @@ class MergeProbeCallback(TrainerCallback):  # type: ignore[misc]  # transformers
                 f"{first['loc'][0]} is {first['input']!r}: {first['msg']}; correct or omit it."
             ) from error
         self._rows = tuple(calibration_rows)
+        self._forecasts = None if forecast is None else ForecastLog(forecast)
         self._losses = StepLosses()
         self._recorder: BundleRecorder | None = None
         self._trainer: Any = None
@@ -138,7 +145,9 @@ class MergeProbeCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             return
         self._losses.end_step(state.global_step)
         if self._recorder.is_checkpoint(state.global_step):
-            self._add_checkpoint(self._recorder, state.global_step)
+            is_recorded = self._add_checkpoint(self._recorder, state.global_step)
+            if is_recorded and self._forecasts is not None:
+                self._forecasts.write(self._trainer, control, self._out)
         if self._recorder.is_done(state.global_step):
             self._recorder = self._trainer = None
 
@@ -152,12 +161,15 @@ class MergeProbeCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         self._write_losses()
         self._recorder = self._trainer = None
 
-    def _add_checkpoint(self, recorder: BundleRecorder, step: int) -> None:
+    def _add_checkpoint(self, recorder: BundleRecorder, step: int) -> bool:
+        """Record a checkpoint, and tell whether that worked."""
         recorder.add_losses(self._losses.drain())
         try:
             recorder.add_checkpoint(step)
         except (OSError, MergeProbeError) as error:
             logger.warning("%s: the checkpoint at step %d was not recorded: %s", self._out, step, error)
+            return False
+        return True
 
     def _write_losses(self) -> None:
         if self._recorder is None:

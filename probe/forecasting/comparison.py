@@ -1,0 +1,254 @@
+"""Signals of one adapter beside known ones: from folders to evidence, each known adapter in memory once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from probe.all_pairs import all_pairs
+from probe.bank.labelling.plan import LabelPlan
+from probe.calibration import Displacements
+from probe.damage import fisher_damage
+from probe.features import Trajectory, adapter_features, pair_features
+from probe.forecasting.conflict import Conflict, conflict_of
+from probe.forecasting.partners import check_shapes, partners_of
+from probe.forecasting.seen_adapter import ForecastingError, SeenAdapter
+from probe.predictors.forecast import AdapterEvidence, Evidence
+from probe.profiles import AdapterProfile, Shift
+from probe.profiling import MAX_ROWS, Profiler
+from probe.rows import read_rows, write_rows
+from probe.signals import Pair
+from probe.vectors import PairFeatures, Vector
+
+PLAN = LabelPlan()
+"""Rows of a calibration pass and of a shift are as many as the shipped labels' features were measured on."""
+MAX_CALIBRATED = 12
+"""Known adapters that rows are run through, those whose updates agree most: each takes three passes of some rows, and a
+bank's own planner compares none with more (`router.partition.EXACT_LIMIT`)."""
+
+PairKey = tuple[str, str]
+"""Revisions."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, of how many."""
+
+
+class NothingLearntYet(ForecastingError):
+    """The update is still zero."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparedAdapter:
+    """Signals of one adapter.
+
+    Attributes
+    ----------
+    name
+        For people.
+    evidence
+        For the predictor.
+    modules
+        Base modules that it changes.
+    rank
+        Largest rank of one of them.
+    num_layers
+        Blocks of the base model.
+    """
+
+    name: str
+    evidence: AdapterEvidence
+    modules: tuple[str, ...]
+    rank: int
+    num_layers: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparedPair:
+    """Signals of one pair.
+
+    Attributes
+    ----------
+    features
+        For the predictor; `forth` is what the first does to the second.
+    damage
+        First on second, and second on first (`probe.damage.fisher_damage`); empty where it was not measured.
+    """
+
+    features: PairFeatures
+    damage: tuple[Vector, Vector]
+    conflict: Conflict
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """One adapter beside known ones, by revision.
+
+    Attributes
+    ----------
+    candidate
+        Revision of the adapter that is asked about.
+    adapters
+        Of it and of every known one.
+    pairs
+        (candidate, other).
+    num_layers
+        See `ComparedAdapter`.
+    left_out
+        Name -> why it was not compared.
+    """
+
+    candidate: str
+    adapters: Mapping[str, ComparedAdapter]
+    pairs: Mapping[PairKey, ComparedPair]
+    left_out: Mapping[str, str]
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The known adapters."""
+        return tuple(second for _, second in self.pairs)
+
+    @property
+    def evidence(self) -> Evidence:
+        """All of it as a predictor reads it."""
+        return Evidence(
+            {revision: one.evidence for revision, one in self.adapters.items()},
+            {pair: one.features for pair, one in self.pairs.items()},
+        )
+
+
+def compare(
+    candidate: SeenAdapter,
+    known: Sequence[SeenAdapter],
+    profiler: Profiler,
+    *,
+    calibrates: bool,
+    on_progress: Progress = lambda _doing, _done, _total: None,
+) -> Comparison:
+    """Measure the signals of an adapter and of its pairs with known ones.
+
+    Parameters
+    ----------
+    calibrates
+        Whether rows may be run through the base model; where the candidate or the other one has none, the weights alone
+        are compared all the same.
+
+    Raises
+    ------
+    NoKnownAdapter
+        None is left to compare with.
+    OtherBase
+        The candidate is of another base than all of them, or its modules have other shapes.
+    NothingLearntYet
+        The candidate's update is still zero.
+    AdapterError, BundleError, RowError, CalibrationError, ReferenceLoadError
+        A folder, rows, or the base cannot be used.
+    """
+    comparer = Comparer(profiler, calibrates)
+    others, left_out = partners_of(candidate, known)
+    own = comparer.trajectory(candidate, False)
+    if not own.now.modules:
+        raise NothingLearntYet(
+            f"{candidate.name}'s update is still zero at {candidate.rho:.0%} of training, as in the first step of a "
+            "warm-up; ask again at the next checkpoint."
+        )
+    chosen = comparer.to_calibrate(candidate, own, others)
+    if chosen:
+        own = comparer.trajectory(candidate, True)
+    shifts = comparer.shifts(candidate, chosen)
+    adapters, pairs = {candidate.revision: _adapter(candidate, own)}, {}
+    for done, other in enumerate(others):
+        on_progress("comparing", done, len(others))
+        theirs = comparer.trajectory(other, other in chosen)
+        check_shapes(candidate, own.now, other, theirs.now)
+        adapters[other.revision] = _adapter(other, theirs)
+        pairs[candidate.revision, other.revision] = _pair(own, theirs, *shifts.get(other.revision, (None, None)))
+    on_progress("comparing", len(others), len(others))
+    return Comparison(candidate.revision, adapters, pairs, left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparer:
+    """Measures what two adapters have in common."""
+
+    profiler: Profiler
+    calibrates: bool
+
+    def pair(self, first: SeenAdapter, second: SeenAdapter) -> ComparedPair:
+        """Compare two known adapters, by their rows where both have some."""
+        chosen = [one for one in (second,) if self._reads_rows(first) and self._reads_rows(one)]
+        one, other = (self.trajectory(adapter, bool(chosen)) for adapter in (first, second))
+        return _pair(one, other, *self.shifts(first, chosen).get(second.revision, (None, None)))
+
+    def trajectory(self, adapter: SeenAdapter, is_calibrated: bool) -> Trajectory:
+        """Return what is known of an adapter at each of its states."""
+        rows = self._first_rows(adapter.rows, PLAN.calibration_rows) if is_calibrated and adapter.rows else None
+        profiles = [
+            replace(self.profiler.profile(state.folder, rows), metadata=state.metadata) for state in adapter.states
+        ]
+        return Trajectory(tuple(state.rho for state in adapter.states), tuple(profiles))
+
+    def to_calibrate(self, candidate: SeenAdapter, own: Trajectory, others: Sequence[SeenAdapter]) -> list[SeenAdapter]:
+        """Return the known adapters that rows are run through: those whose updates agree most with the candidate's."""
+        able = [one for one in others if self._reads_rows(candidate) and self._reads_rows(one)]
+        if len(able) <= MAX_CALIBRATED:
+            return able
+        ordered = sorted(able, key=lambda one: -_affinity(own.now, self.profiler.profile(one.now.folder)))
+        return ordered[:MAX_CALIBRATED]
+
+    def shifts(self, owner: SeenAdapter, others: Sequence[SeenAdapter]) -> dict[str, tuple[Shift, Shift]]:
+        """Return other's revision -> what the owner does on its rows, and what it does on the owner's."""
+        if not others or owner.rows is None:
+            return {}
+        on_own = self._displacements([owner, *others], owner.rows)
+        found = {}
+        for other in others:
+            assert other.rows is not None
+            on_theirs = self._displacements([owner, other], other.rows)
+            forth = on_theirs.shift(owner.revision, other.revision)
+            found[other.revision] = forth, on_own.shift(other.revision, owner.revision)
+        return found
+
+    def _displacements(self, movers: Sequence[SeenAdapter], rows: Path) -> Displacements[str]:
+        folders = {one.revision: one.now.folder for one in movers}
+        return self.profiler.displacements(folders, self._first_rows(rows, MAX_ROWS), PLAN.shift_rows)
+
+    def _reads_rows(self, adapter: SeenAdapter) -> bool:
+        return self.calibrates and adapter.rows is not None
+
+    def _first_rows(self, rows: Path, count: int) -> Path:
+        """Return a file of the first rows of a set, which is made once."""
+        first, folder = read_rows(rows)[:count], self.profiler.store.folder
+        path = folder / f"rows-{hashlib.sha256(rows.read_bytes()).hexdigest()[:32]}-{count}.jsonl"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.{os.getpid()}")
+            write_rows(partial, first)
+            partial.rename(path)
+        return path
+
+
+def _adapter(seen: SeenAdapter, trajectory: Trajectory) -> ComparedAdapter:
+    now = trajectory.now
+    return ComparedAdapter(
+        name=seen.name,
+        evidence=AdapterEvidence(adapter_features(trajectory).values, seen.rho),
+        modules=tuple(now.modules),
+        rank=now.metadata.rank or max((module.rank for module in now.modules.values()), default=1),
+        num_layers=now.num_layers,
+    )
+
+
+def _pair(first: Trajectory, second: Trajectory, forth: Shift | None, back: Shift | None) -> ComparedPair:
+    there, here = Pair(first.now, second.now, forth), Pair(second.now, first.now, back)
+    damage = fisher_damage(there), fisher_damage(here)
+    return ComparedPair(pair_features(first, second, forth, back), damage, conflict_of(there, damage))
+
+
+def _affinity(first: AdapterProfile, second: AdapterProfile) -> float:
+    """Return how far two updates agree beyond colliding: the order in which a bank's planner looks at pairs too."""
+    both = all_pairs([first, second])
+    score = float(both.cosine[0, 1] - both.overlap_above_chance[0, 1])
+    return -math.inf if math.isnan(score) else score
