@@ -43,12 +43,16 @@ class ProfileStore:
         key
             Names everything that the profile depends on: the revision, and the hash of the calibration set if any.
         """
-        path = self.folder / f"{key}.safetensors"
+        path = self.path(key)
         known = read_profile(path)
         if known is None:
             known = make()
             write_profile(path, known)
         return known
+
+    def path(self, key: str) -> Path:
+        """Return the file of a key's profile, whether it is there or not."""
+        return self.folder / f"{key}.safetensors"
 
 
 def write_profile(path: Path, profile: AdapterProfile) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from probe.retention import Gain
@@ -29,13 +29,22 @@ class Settings:
         Adapters in one module; the paper measures no more than 5.
     max_trials
         Groups measured per plan, so that one tick stays short.
+    max_exploration
+        Of those, groups whose forecast passes while its bound does not: each is a label where labels are few, and is
+        served only if measured to pass.
     output_ranks
         Ranks that a merged module may have, ascending: those of the engine, up to its maximum (vLLM's is 16 unless
         raised).
     recipes
-        (operator, norm rule) in the order in which to try them, at most `MAX_RECIPES`.
+        (operator, norm rule) that a group may be merged by; without forecasts tried in this order. `MAX_RECIPES` of
+        them are measured on one group.
     hysteresis
-        Score by which a new partition must beat the running one: a swap loads modules and cools prefix caches.
+        Score by which each part of a new partition must beat what it replaces: a swap loads modules and cools prefix
+        caches.
+    slots
+        Modules that the engine mixes in one batch; None: not known. Soft: a plan may need more, which is warned of.
+    head_room
+        Slots that a plan should leave free for the module that is being measured.
     """
 
     target_retention: float = 0.85
@@ -43,9 +52,12 @@ class Settings:
     protected_domains: tuple[str, ...] = ("safety",)
     max_group_size: int = 5
     max_trials: int = 2
+    max_exploration: int = 2
     output_ranks: tuple[int, ...] = (8, 16)
     recipes: tuple[tuple[str, str], ...] = (("mean", "none"), ("ta", "mean_source"), ("ta", "none"))
     hysteresis: float = 0.05
+    slots: int | None = None
+    head_room: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +102,19 @@ class BankState:
         Of every recipe ever verified, oldest first: the latest verdict on a recipe counts.
     current
         The routing table that is being served.
+    traffic
+        Adapter name -> requests in some window, >= 0: what its retention weighs. Empty: all weigh the same.
+    vetoed
+        Groups of revisions that a person keeps out, and with each every group that holds it: neither served nor tried.
     """
 
     candidates: tuple[Candidate, ...]
     affinity: Mapping[frozenset[str], PairAffinity] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
     current: RoutingTable = field(default_factory=RoutingTable)
+    traffic: Mapping[str, float] = field(default_factory=dict)
+    vetoed: frozenset[frozenset[str]] = frozenset()
+
+    def is_vetoed(self, members: Collection[str]) -> bool:
+        """Say whether a person keeps a group of revisions out."""
+        return any(group <= set(members) for group in self.vetoed)

@@ -26,8 +26,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError
 
 from router.records import Adapter, Event, Measurement, Module, Plan, Verdict
+from router.vetoes import Veto
 
-Record = TypeVar("Record", Adapter, Event, Measurement, Module, Plan, Verdict)
+Record = TypeVar("Record", Adapter, Event, Measurement, Module, Plan, Verdict, Veto)
 
 BUSY_TIMEOUT_SECONDS = 30
 """How long a SQLite connection waits for another process's write to end."""
@@ -119,9 +120,10 @@ def read_all(
     record: type[Record],
     order: Sequence[ColumnElement[Any]] = (),
     limit: int | None = None,
+    where: Sequence[ColumnElement[bool]] = (),
 ) -> tuple[Record, ...]:
-    """Return a table's records in a given order, at most `limit` of them."""
-    found = connection.execute(_select(table, record).order_by(*order).limit(limit))
+    """Return a table's records that fulfil every condition, in a given order, at most `limit` of them."""
+    found = connection.execute(_select(table, record).where(*where).order_by(*order).limit(limit))
     return tuple(record(*row) for row in found)
 
 

@@ -1,8 +1,7 @@
 """Frozen records that pass between the router's modules and over its edges.
 
-Words are those of the README's glossary: an *adapter* is a name that clients use, a *revision* its immutable
-content, a *module* what the engine loads, a *plan* an action for every adapter, an *epoch* a version of the
-routing table.
+An *adapter* is a name that clients use, a *revision* its immutable content, a *module* what the engine loads, a *plan*
+an action for every adapter, an *epoch* a version of the routing table.
 """
 
 from __future__ import annotations
@@ -38,13 +37,22 @@ class Action(StrEnum):
 
 
 class PlanState(StrEnum):
-    """Where a plan stands; `PROPOSED` is a preview that nobody asked to apply."""
+    """Where a plan stands; `PROPOSED` is a preview that nobody asked to apply.
+
+    A `WAITING` plan waits for a person, who makes it `APPROVED` (the next tick carries it out) or `REJECTED`; `STALE`
+    says that it is no longer what the controller would do, `ROLLED_BACK` that a person went back behind it.
+    """
 
     PROPOSED = "proposed"
     PENDING = "pending"
     RUNNING = "running"
     APPLIED = "applied"
     FAILED = "failed"
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    STALE = "stale"
+    ROLLED_BACK = "rolled_back"
 
 
 class Part(StrEnum):
@@ -140,7 +148,10 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of the routing table: the name that clients ask for, and the module that answers."""
+    """One line of the routing table: the name that clients ask for, and the module that answers.
+
+    Retentions are ratios: measured on report rows, predicted as in its decision.
+    """
 
     adapter: str
     revision: str
@@ -150,6 +161,8 @@ class Route:
     reason: str
     operator: str | None = None
     measured_retention: float | None = None
+    predicted_retention: float | None = None
+    lower_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +202,8 @@ class MemberResult:
     """What one member kept inside a merged module.
 
     Retentions are ratios, (merged - base) / (single - base): `gate` and its one-sided 90 % lower bound decide,
-    `report` (on disjoint rows) is what users see. None: not measured, since an earlier check had failed.
+    `report` (on disjoint rows) is what users see. None: not measured, since an earlier check had failed. The two
+    predicted values are the forecast that was measured against; None: there was none, or the bound was infinite.
     """
 
     revision: str
@@ -200,13 +214,16 @@ class MemberResult:
     num_gate_rows: int
     num_report_rows: int
     normalised_accuracy: float | None = None
+    predicted_retention: float | None = None
+    predicted_lower_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Outcome of verifying one recipe. It is a label too: a recipe with a verdict is never tried again.
 
-    `safety_delta` is the merged module's safety score minus the base's, None without a safety set.
+    `safety_delta` is the module's safety score minus the base's, None without a safety set. `safe_probability` (0..1)
+    was forecast by the predictor of that digest, if by any.
     """
 
     recipe: Recipe
@@ -216,11 +233,17 @@ class Verdict:
     members: tuple[MemberResult, ...] = ()
     safety_delta: float | None = None
     decided_at: datetime | None = None
+    safe_probability: float | None = None
+    predictor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A plan's action for one adapter, with its reason in a sentence that a person understands."""
+    """A plan's action for one adapter, with its reason in a sentence that a person understands.
+
+    `predicted_retention` is the point forecast of Ret inside the recipe's module, `lower_bound` its conformal lower
+    bound; None: not forecast, or unbounded. A separate adapter keeps everything by construction, so it has neither.
+    """
 
     adapter: str
     revision: str
@@ -228,20 +251,31 @@ class Decision:
     action: Action
     reason: str
     recipe: Recipe | None = None
+    predicted_retention: float | None = None
+    lower_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A group that the plan wants measured: recipes in the order in which to try them, and why this group."""
+    """A group that the plan wants measured: recipes in the order in which to try them, and why this group.
+
+    Forecasts are of the first recipe, one an adapter; `explores`: only the point forecast passes, and not the bound.
+    """
 
     adapters: tuple[str, ...]
     recipes: tuple[Recipe, ...]
     reason: str
+    predicted_retentions: tuple[float, ...] = ()
+    lower_bounds: tuple[float | None, ...] = ()
+    explores: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An action for every adapter, and the groups to try next. `id` and times are given by the caller."""
+    """An action for every adapter, and the groups to try next. `id` and times are given by the caller.
+
+    `rolls_back` names the plan that this one goes back behind, if any.
+    """
 
     id: str
     state: PlanState
@@ -251,6 +285,7 @@ class Plan:
     epoch: int | None = None
     finished_at: datetime | None = None
     message: str = ""
+    rolls_back: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

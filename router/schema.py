@@ -123,6 +123,7 @@ plans = Table(
     Column("epoch", Integer),
     Column("finished_at", UtcDateTime),
     Column("message", Text, nullable=False),
+    Column("rolls_back", String(64)),
 )
 
 epochs = Table(
@@ -157,6 +158,20 @@ verdicts = Table(
     Column("members", Nested(tuple[MemberResult, ...]), nullable=False),
     Column("safety_delta", Float),
     Column("decided_at", UtcDateTime),
+    Column("safe_probability", Float),
+    Column("predictor", String(64)),
+)
+
+vetoes = Table(
+    "vetoes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("members", Nested(tuple[str, ...]), nullable=False),
+    Column("circumstances", String(64), nullable=False),
+    Column("plan_id", String(64), nullable=False, index=True),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
 )
 
 events = Table(

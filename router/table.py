@@ -43,6 +43,8 @@ def next_table(
             decision.reason,
             decision.recipe.operator if decision.recipe else None,
             shown.get((decision.recipe.key, decision.revision)) if decision.recipe else None,
+            decision.predicted_retention,
+            decision.lower_bound,
         )
         for decision in decisions
     }

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -17,13 +17,17 @@ from router.engine import EngineError, ReplicaView
 from router.intake import Registration
 from router.records import Plan, PlanState
 from router.registry import Registry
+from serve.acts import Acts
 from serve.clockwork import Clockwork
 from serve.config import Config
+from serve.early_source import ForecastBody
 from serve.errors import HttpError, error_response, to_http
+from serve.forecasting import EarlyForecasts
 from serve.keys import check_key
+from serve.plan_view import PlanView
 from serve.registrar import Registrar
+from serve.signals import SignalThread
 
-PLAN = TypeAdapter(Plan)
 Limit = Annotated[int, Query(ge=1, le=1000)]
 DROP_IN_FIELDS = {"name": "lora_name", "source": "lora_path"}
 """Field of a registration -> what vLLM's bodies call it."""
@@ -49,6 +53,17 @@ class ReplanBody(BaseModel):
     apply: bool = True
 
 
+class ActBody(BaseModel):
+    """Body of `POST /bank/plans/{id}/approve`, `reject` and `rollback`: who and why, for the audit log.
+
+    `by` is what the client says; all that the server itself knows is that the admin key was right.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    by: str | None = Field(None, min_length=1, max_length=100)
+    reason: str = Field("", max_length=1000)
+
+
 class UnloadBody(BaseModel):
     """Body of `POST /v1/unload_lora_adapter`; vLLM's further fields mean nothing here."""
 
@@ -70,8 +85,15 @@ class Bank:
     registry: Registry
     registrar: Registrar
     clockwork: Clockwork
+    signals: SignalThread
+    wants_signals: bool
+    """Whether anything here reads signals: forecasts, or an operator."""
+    acts: Acts
+    show_plan: PlanView
     preview: Callable[[Plan], Plan]
     """Decides without acting."""
+    describe_planning: Callable[[], str]
+    early_forecasts: EarlyForecasts
     views: Callable[[], tuple[ReplicaView, ...]]
     exposition: Callable[[], bytes]
 
@@ -109,7 +131,8 @@ def _routes(bank: Bank) -> APIRouter:
             replicas = len(bank.views())
         except EngineError as error:
             raise HttpError(503, str(error), "engine_not_ready", retry_after_seconds=5) from None
-        return JSONResponse({"status": "ok", "epoch": bank.registry.epoch(), "replicas": replicas})
+        told = {"status": "ok", "epoch": bank.registry.epoch(), "replicas": replicas}
+        return JSONResponse(told | {"planned": bank.describe_planning()})
 
     @routes.get("/")
     def summary() -> dict[str, Any]:
@@ -121,6 +144,7 @@ def _routes(bank: Bank) -> APIRouter:
             "active_adapters": len(table.modules),
             "slots_saved": len(table.routes) - len(table.modules),
             "plan_cost": bank.config.policy.lambda_cost * len(table.modules),
+            "warning": bank.show_plan.warning(),
             "adapters": bank.registrar.describe_all(),
         }
 
@@ -146,21 +170,37 @@ def _routes(bank: Bank) -> APIRouter:
         bank.clockwork.poke()
         return bank.registrar.describe(name)
 
+    @routes.post("/forecast")
+    def forecast(body: ForecastBody) -> dict[str, Any]:
+        return bank.early_forecasts.answer(body)
+
     @routes.post("/replan", status_code=202)
     def replan(body: ReplanBody | None = None) -> dict[str, Any]:
         if body is None or body.apply:
-            return _plan(bank.clockwork.ask())
+            return bank.show_plan(bank.clockwork.ask())
         preview = bank.preview(bank.clockwork.new_plan(PlanState.PROPOSED))
         bank.registry.put_plan(preview)
-        return _plan(preview)
+        return bank.show_plan(preview)
 
     @routes.get("/plans")
     def list_plans(limit: Limit = 20) -> dict[str, Any]:
-        return {"plans": [_plan(plan) for plan in bank.registry.plans(limit)]}
+        return {"plans": [bank.show_plan(plan) for plan in bank.registry.plans(limit)]}
 
     @routes.get("/plans/{plan_id}")
     def show_plan(plan_id: str) -> dict[str, Any]:
-        return _plan(bank.registry.plan(plan_id))
+        return bank.show_plan(bank.registry.plan(plan_id))
+
+    @routes.post("/plans/{plan_id}/approve", status_code=202)
+    def approve(plan_id: str, body: ActBody | None = None) -> dict[str, Any]:
+        return bank.show_plan(bank.acts.approve(plan_id, *_signature(bank, body)))
+
+    @routes.post("/plans/{plan_id}/reject")
+    def reject(plan_id: str, body: ActBody | None = None) -> dict[str, Any]:
+        return bank.show_plan(bank.acts.reject(plan_id, *_signature(bank, body)))
+
+    @routes.post("/plans/{plan_id}/rollback", status_code=202)
+    def rollback(plan_id: str, body: ActBody | None = None) -> dict[str, Any]:
+        return bank.show_plan(bank.acts.rollback(plan_id, *_signature(bank, body)))
 
     @routes.get("/events")
     def list_events(limit: Limit = 100) -> JSONResponse:
@@ -172,6 +212,12 @@ def _routes(bank: Bank) -> APIRouter:
         return Response(bank.exposition(), media_type="text/plain; version=0.0.4")
 
     return routes
+
+
+def _signature(bank: Bank, body: ActBody | None) -> tuple[str, str]:
+    """Return who acts, and why."""
+    nobody = "the holder of the admin key" if bank.config.server.admin_key else "somebody (no admin key is set)"
+    return (body.by or nobody, body.reason) if body else (nobody, "")
 
 
 def drop_in(bank: Bank, verb: str, body: bytes) -> tuple[int, str | dict[str, object]]:
@@ -200,11 +246,6 @@ def _unload(bank: Bank, asked: UnloadBody) -> str:
     bank.clockwork.poke()
     bank.registrar.wait_until_gone(asked.lora_name)
     return f"Success: LoRA adapter '{asked.lora_name}' removed successfully."
-
-
-def _plan(plan: Plan) -> dict[str, Any]:
-    dumped: dict[str, Any] = PLAN.dump_python(plan, mode="json")
-    return dumped
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:

@@ -63,6 +63,10 @@ class BankClient:
         """Return the JSON of a POST."""
         return self._send("POST", path, json=body)
 
+    def act(self, plan_id: str, verb: str, by: str | None, reason: str) -> Any:
+        """Approve, reject or roll back a plan; see `POST /bank/plans/{id}/approve`."""
+        return self.post(f"/bank/plans/{plan_id}/{verb}", {"by": by, "reason": reason})
+
     def delete(self, path: str, **query: Any) -> Any:
         """Return the JSON of a DELETE."""
         return self._send("DELETE", path, params=query)
@@ -71,6 +75,11 @@ class BankClient:
         """Register an adapter; see `POST /bank/adapters`."""
         adapter: dict[str, Any] = self.post("/bank/adapters", body)
         return adapter
+
+    def forecast(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Forecast an adapter still in training; see `POST /bank/forecast`."""
+        found: dict[str, Any] = self._send("POST", "/bank/forecast", json=body, timeout=WAIT_SECONDS)
+        return found
 
     def wait_until_served(self, name: str) -> dict[str, Any]:
         """Return an adapter once clients reach its current revision."""

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from router.records import Plan, PlanState
 from router.registry import Registry, UnknownPlan
+from serve.approval import APPROVED, waits_as
 
 log = logging.getLogger("ray.serve")
 
@@ -54,7 +55,7 @@ class Clockwork:
 
     def start(self) -> None:
         """Start ticking; plans that a crash left unfinished are carried out first."""
-        left = [plan.id for plan in reversed(self._registry.plans()) if plan.state in UNFINISHED]
+        left = [plan.id for plan in reversed(self._registry.plans(states=UNFINISHED))]
         self._asked = left + self._asked
         self._thread.start()
 
@@ -68,6 +69,12 @@ class Clockwork:
         """Something changed: tick once it has been quiet for the debounce time, or when the timer is due anyway."""
         with self._changed:
             self._due = time.monotonic() + self._debounce
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Tick at once: a person has decided about a plan."""
+        with self._changed:
+            self._due = time.monotonic()
             self._changed.notify_all()
 
     def ask(self) -> Plan:
@@ -95,10 +102,12 @@ class Clockwork:
                     self._changed.wait_for(lambda: self._stopping, RETRY_SECONDS)
 
     def _answer(self, asked: list[str]) -> None:
+        for approved in reversed(self._registry.plans(states=APPROVED)):
+            self._carry_out(approved, keep=True)
         plans = [self._registry.plan(plan_id) for plan_id in asked] or [self.new_plan(PlanState.RUNNING)]
         done = self._carry_out(plans[0], keep=bool(asked))
         for other in plans[1:]:  # asked for before the tick began, so the same tick answers them
-            self._registry.put_plan(replace(done, id=other.id, created_at=other.created_at))
+            self._registry.put_plan(replace(_twin(done), id=other.id, created_at=other.created_at))
 
     def _wait(self) -> bool:
         timer = time.monotonic() + self._interval  # from the end of the last tick, so that traffic has a rest
@@ -109,15 +118,16 @@ class Clockwork:
             return not self._stopping
 
     def _carry_out(self, plan: Plan, keep: bool) -> Plan:
-        if keep:
+        is_approved = plan.state is PlanState.APPROVED  # and stays so until it is done: a yes is not asked for twice
+        if keep and not is_approved:
             self._registry.put_plan(replace(plan, state=PlanState.RUNNING))
         try:
             done = self._tick(plan)
             self.last_success = self._clock()
         except Exception as error:
             log.exception("tick failed")
-            reached = self._as_committed(plan)
-            done = replace(reached, state=PlanState.FAILED, finished_at=self._clock(), message=str(error))
+            reached = replace(self._as_committed(plan), message=str(error))
+            done = reached if is_approved else replace(reached, state=PlanState.FAILED, finished_at=self._clock())
             with self._changed:
                 self._due = min(self._due, time.monotonic() + RETRY_SECONDS)
         if keep or self._is_news(done):
@@ -135,6 +145,13 @@ class Clockwork:
     def _is_news(self, done: Plan) -> bool:
         """Whether a timer's plan says anything that the one before it did not."""
         return self._last is None or _told(done) != _told(self._last)
+
+
+def _twin(done: Plan) -> Plan:
+    """Return what the plans end as that were answered by the same tick; only one of them waits."""
+    if done.state is not PlanState.WAITING:
+        return done
+    return replace(done, state=PlanState.APPLIED, message=waits_as(done))
 
 
 def _told(plan: Plan) -> tuple[object, ...]:

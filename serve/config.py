@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from probe.records import MergeProbeError
+from serve.section import Section
+from serve.task_limits import MergeConfig, SignalsConfig
 
 
 class ConfigError(MergeProbeError):
     """The configuration cannot be used; the message names the key, the value and what was expected."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class BaseModelConfig(_Section):
+class BaseModelConfig(Section):
     """Which base model the bank's adapters were trained on."""
 
     name: str = "SmolLM2-135M-Instruct"
@@ -31,7 +29,7 @@ class BaseModelConfig(_Section):
     """Other names that an adapter's `base_model_name_or_path` may give."""
 
 
-class ServerConfig(_Section):
+class ServerConfig(Section):
     """Where the endpoint listens, and its keys."""
 
     host: str = "127.0.0.1"
@@ -59,7 +57,7 @@ class ServerConfig(_Section):
         return f"http://{host}:{self.port}"
 
 
-class EngineConfig(_Section):
+class EngineConfig(Section):
     """What Ray Serve LLM and vLLM get; the GPU path differs only in `accelerator` and `engine_kwargs`."""
 
     accelerator: Literal["cpu", "gpu"] = "cpu"
@@ -83,9 +81,16 @@ class EngineConfig(_Section):
     """Requests that may wait in a replica's engine beyond those; more are refused with 429 and Retry-After."""
 
 
-class PolicyConfig(_Section):
-    """What may be merged, and how good a merged module has to be."""
+NO_PREDICTOR = "none"
+"""Value of `policy.predictor` for planning without forecasts."""
 
+
+class PolicyConfig(Section):
+    """What may be merged, how good a merged module has to be, and who has the last word."""
+
+    mode: Literal["auto", "approve"] = "auto"
+    """auto: plans are carried out, and change unprotected adapters only. approve: what the controller thought of waits
+    for a person; registrations and removals are a person's acts already, and are served at once, separately."""
     target_retention: float = Field(0.85, ge=0, le=1.5)
     """Ret*: the one-sided 90 % lower bound that every member must pass (delta = 0.15 of the paper)."""
     lambda_cost: float = Field(0.5, ge=0)
@@ -98,42 +103,30 @@ class PolicyConfig(_Section):
     """Most members of a merged module."""
     max_trials: int = Field(2, ge=0)
     """Groups built and measured in one tick."""
+    max_exploration: int = Field(2, ge=0)
+    """Of those, groups that only the point forecast says would pass: each is a label where labels are few."""
+    predictor: str = "default"
+    """Folder of a fitted predictor (`mergeprobe fit`); "default" is the one that is shipped, "none" plans without
+    forecasts: then weights alone say what to measure first."""
     recipes: tuple[tuple[str, str], ...] = Field(
-        (("mean", "none"), ("ta", "mean_source"), ("ta", "none")), min_length=1, max_length=3
+        (("mean", "none"), ("ta", "mean_source"), ("ta", "none")), min_length=1
     )
-    """(operator, norm rule) to try on a group, in this order; three at most, since each costs a measurement."""
+    """(operator, norm rule) that a group may be merged by. With forecasts the most promising are measured, without them
+    the first ones, in this order; three of them on any group, because each looks at the same gate rows."""
 
     @field_validator("recipes")
     @classmethod
     def _known_recipes(cls, recipes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         from probe.operators import OPERATORS, Norm  # imports torch, which the commands that only speak HTTP do without
 
-        usable = [key for key, row in OPERATORS.items() if not row.needs]
         for operator, norm in recipes:
             if operator not in OPERATORS or norm not in get_args(Norm):
-                known = f"operators are {', '.join(usable)}; norm rules are {', '.join(get_args(Norm))}"
+                known = f"operators are {', '.join(OPERATORS)}; norm rules are {', '.join(get_args(Norm))}"
                 raise ValueError(f"the recipe ({operator}, {norm}) is unknown: {known}")
-            if operator not in usable:
-                needed = " and ".join(sorted(OPERATORS[operator].needs))
-                raise ValueError(
-                    f"the recipe ({operator}, {norm}) reads the {needed}, which the controller does not collect; "
-                    f"operators without such needs are {', '.join(usable)}"
-                )
         return recipes
 
 
-class MergeConfig(_Section):
-    """Limits of one merge, which runs in a process of its own on the controller's node."""
-
-    memory_bytes: int = Field(2 << 30, ge=1 << 20)
-    """What a merge may allocate, its process's libraries apart. Five rank-16 adapters of an 8B model take 1.5 GiB, and
-    2 GiB are free beside the engine on the 8 GiB machine that the README names."""
-    timeout_seconds: float = Field(600.0, gt=0)
-    """How long a merge may take, once its process has started: those adapters take 40 s on one core, and the tick
-    waits."""
-
-
-class VerifyConfig(_Section):
+class VerifyConfig(Section):
     """How a loaded module is checked before it serves anybody."""
 
     reference: bool = True
@@ -145,16 +138,20 @@ class VerifyConfig(_Section):
     """Evaluation rows in the engine at once. Every one lengthens the steps that clients' tokens wait for."""
 
 
-class ControllerConfig(_Section):
+class ControllerConfig(Section):
     """The controller's clockwork."""
 
     interval_seconds: float = Field(60.0, gt=0)
     """Timer between ticks."""
     debounce_seconds: float = Field(2.0, ge=0)
     """Quiet time after the last registration before a tick starts."""
+    recheck_interval_seconds: float = Field(3600.0, gt=0)
+    """How long a serving merged module goes unmeasured: then its gate rows are asked again, one module at a time and
+    while no request runs, at the latest after twice the time. What this finds (a changed engine or file, new rows of a
+    member) is rare, and an hour keeps the engine free for clients."""
 
 
-class IntakeConfig(_Section):
+class IntakeConfig(Section):
     """What a registration may bring, and from where."""
 
     roots: tuple[Path, ...] = ()
@@ -164,7 +161,7 @@ class IntakeConfig(_Section):
     max_evaluation_rows: int = Field(2000, ge=1)
 
 
-class Config(_Section):
+class Config(Section):
     """Everything that a running bank needs to know."""
 
     base: BaseModelConfig = BaseModelConfig()
@@ -172,6 +169,7 @@ class Config(_Section):
     engine: EngineConfig = EngineConfig()
     policy: PolicyConfig = PolicyConfig()
     merge: MergeConfig = MergeConfig()
+    signals: SignalsConfig = SignalsConfig()
     verify: VerifyConfig = VerifyConfig()
     controller: ControllerConfig = ControllerConfig()
     intake: IntakeConfig = IntakeConfig()
@@ -189,6 +187,30 @@ class Config(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _data_for_recipes(self) -> Config:
+        for operator, needed in self._data_of_recipes().items():
+            if not self.signals.calibrate:
+                raise ValueError(
+                    f"policy.recipes: operator {operator} reads the {needed}, which is not collected while "
+                    "signals.calibrate is off; switch it on, or use an operator without such needs"
+                )
+        return self
+
+    @property
+    def reads_signals(self) -> bool:
+        """Whether an operator that may merge reads signals of its members, forecasts apart."""
+        return bool(self._data_of_recipes())
+
+    def _data_of_recipes(self) -> dict[str, str]:
+        """Return operator -> what it reads beside the weights, for those of the recipes that read anything."""
+        if "recipes" not in self.policy.model_fields_set:
+            return {}  # the defaults read nothing, and to look would import torch
+        from probe.operators import OPERATORS
+
+        rows = {operator: OPERATORS[operator] for operator, _ in self.policy.recipes}
+        return {operator: " and ".join(sorted(row.needs)) for operator, row in rows.items() if row.needs}
+
     @property
     def registry(self) -> str:
         """The registry's SQLAlchemy URL."""
@@ -198,6 +220,11 @@ class Config(_Section):
     def store(self) -> Path:
         """Folder of the content-addressed store."""
         return self.state.resolve() / "store"
+
+    @property
+    def signals_folder(self) -> Path:
+        """Folder of measured signals; what is missing there is measured again."""
+        return self.state.resolve() / "signals"
 
 
 def read_config(path: Path | None = None, **overrides: Any) -> Config:

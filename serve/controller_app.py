@@ -13,8 +13,10 @@ from serve.admin import admin_app, drop_in
 from serve.config import Config
 from serve.controller_handle import CONTROLLER
 from serve.fleet import Fleet
+from serve.limited_task import Workers
 from serve.loopback import keep_replica_on_loopback
 from serve.merge_job import RayMerge
+from serve.signal_job import RaySignals
 from serve.wiring import build_bank
 
 
@@ -24,8 +26,17 @@ class ControllerServer:
     def __init__(self, config: Config, base: Path, engine_app: str, engine_deployment: str) -> None:
         keep_replica_on_loopback()
         handle = ray_serve.get_deployment_handle(engine_deployment, app_name=engine_app)
-        self.bank = build_bank(config, base, Fleet(handle), RayMerge(config.merge))
+        workers = Workers()
+        self.bank = build_bank(
+            config,
+            base,
+            Fleet(handle),
+            RayMerge(config.merge, workers),
+            lambda place: RaySignals(place, config.signals, workers),
+        )
         self.bank.clockwork.start()
+        if self.bank.wants_signals:
+            self.bank.signals.start()
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the admin application."""

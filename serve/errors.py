@@ -6,8 +6,10 @@ from starlette.responses import JSONResponse
 
 from probe.records import MergeProbeError
 from router.engine import EngineError
+from router.history import PlanNotOpen
 from router.intake import IntakeError
 from router.registry import StaleEpoch, StaleRevision, UnknownAdapter, UnknownPlan
+from serve.acts import StalePlan
 
 
 class HttpError(MergeProbeError):
@@ -56,6 +58,8 @@ STATUS: dict[type[MergeProbeError], tuple[int, str]] = {
     UnknownPlan: (404, "plan_not_found"),
     StaleRevision: (409, "stale_revision"),
     StaleEpoch: (409, "stale_epoch"),
+    StalePlan: (409, "stale_plan"),
+    PlanNotOpen: (409, "plan_not_open"),
     EngineError: (503, "engine_not_ready"),
 }
 

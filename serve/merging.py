@@ -17,6 +17,8 @@ import torch
 import probe.operators
 from probe.adapter_io import read_adapter, write_adapter
 from probe.operators import MergeError, Norm, merge
+from probe.profile_store import read_profile
+from probe.profiles import Calibration
 from probe.records import MergeProbeError
 from router.records import Recipe
 
@@ -54,8 +56,15 @@ class MergeReport:
 class Merge(Protocol):
     """Anything that carries a recipe out."""
 
-    def __call__(self, folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path) -> MergeReport:
+    def __call__(
+        self, folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path, profiles: Sequence[Path] = ()
+    ) -> MergeReport:
         """Merge adapter folders, one a member, into a new PEFT folder.
+
+        Parameters
+        ----------
+        profiles
+            Files of the members' calibrated profiles, one each; only for operators that need data.
 
         Raises
         ------
@@ -80,11 +89,13 @@ def probe_recipe(recipe: Recipe) -> probe.operators.Recipe:
     )
 
 
-def merge_files(folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path) -> MergeReport:
+def merge_files(
+    folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path, profiles: Sequence[Path] = ()
+) -> MergeReport:
     """Merge adapter folders in this process, in factor space; see `Merge`."""
     began = time.perf_counter()
     try:
-        merged = merge([read_adapter(folder) for folder in folders], probe_recipe(recipe))
+        merged = merge([read_adapter(folder) for folder in folders], probe_recipe(recipe), _calibrations(profiles))
     except torch.linalg.LinAlgError as error:
         raise MergeError(f"Operator {recipe.operator!r} fails on these members: {error}") from error
     write_adapter(target, merged.update, base_name, MODULE_DTYPE)
@@ -95,3 +106,9 @@ def merge_files(folders: Sequence[Path], recipe: Recipe, base_name: str, target:
         seconds=time.perf_counter() - began,
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # Linux counts in KiB
     )
+
+
+def _calibrations(profiles: Sequence[Path]) -> list[Calibration] | None:
+    found = [read_profile(path) for path in profiles]
+    calibrations = [profile.calibration for profile in found if profile is not None]
+    return [one for one in calibrations if one is not None] or None

@@ -15,10 +15,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from router.engine import ReplicaView
-from router.records import Module, Placement, RoutingTable
+from router.labels import comparisons
+from router.records import Module, Placement, PlanState, RoutingTable, Verdict
 from router.registry import Registry
 
+ERRORS = (-1, -0.5, -0.3, -0.2, -0.1, -0.05, 0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)
+"""Ratios of retention: the edges of `prediction_error_ratio`."""
 SECONDS = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900)
+ADAPTER = ["adapter"]
 
 
 class ControllerMetrics:
@@ -31,9 +35,31 @@ class ControllerMetrics:
         )
         for result in ("committed", "failed"):
             self.swaps.labels(result)  # so that the first one of a kind is an increase, not a new series
+        self.rollbacks = Counter(
+            "mergeprobe_rollbacks", "Ways back to what was served before, by cause.", ["cause"], registry=self.registry
+        )
+        for cause in ("breach", "person"):
+            self.rollbacks.labels(cause)
+        self.violations = Counter(
+            "mergeprobe_bound_violations",
+            "Members that were measured to keep less than their predicted lower bound.",
+            registry=self.registry,
+        )
+        self.prediction_errors = Histogram(
+            "mergeprobe_prediction_error_ratio",
+            "Retention as measured on the gate rows, less what was predicted; one observation a member.",
+            buckets=ERRORS,
+            registry=self.registry,
+        )
         self.swap_seconds = self._histogram("mergeprobe_swap_duration_seconds", "From first load to last unload.")
         self.plan_seconds = self._histogram("mergeprobe_plan_duration_seconds", "One run of the planner.")
         self.load_seconds = self._histogram("mergeprobe_module_load_seconds", "Loading a module on every replica.")
+
+    def compare(self, verdict: Verdict) -> None:
+        """Count a measurement against the forecast that it was made for, if there was one."""
+        for comparison in comparisons(verdict):
+            self.prediction_errors.observe(comparison.error)
+            self.violations.inc(comparison.is_violation)
 
     def _histogram(self, name: str, help_text: str) -> Histogram:
         return Histogram(name, help_text, buckets=SECONDS, registry=self.registry)
@@ -75,6 +101,7 @@ class BankCollector(Collector):
         yield from self._counts(table)
         yield from _adapters(table)
         yield from _modules(table, modules)
+        yield from _predictions(table)
         yield from self._safety(table)
         yield from self._plan()
         yield _gauge(
@@ -96,6 +123,8 @@ class BankCollector(Collector):
         yield _gauge("mergeprobe_slots_saved", "Served adapters minus active ones.", [(len(table.routes) - active, ())])
         yield _gauge("mergeprobe_plan_cost", "lambda_cost times active adapters.", [(self._lambda_cost * active, ())])
         yield _gauge("mergeprobe_routing_epoch", "Version of the routing table.", [(table.epoch, ())])
+        waiting = len(self._registry.plans(states=(PlanState.WAITING,)))
+        yield _gauge("mergeprobe_plans_waiting", "Plans that wait for a person.", [(waiting, ())])
 
     def _safety(self, table: RoutingTable) -> Iterator[GaugeMetricFamily]:
         deltas = {v.module: v.safety_delta for v in self._registry.verdicts() if v.safety_delta is not None}
@@ -129,8 +158,27 @@ def _adapters(table: RoutingTable) -> Iterator[GaugeMetricFamily]:
             "mergeprobe_measured_retention_ratio",
             "(merged - base) / (single - base) on report rows; only merged adapters have one.",
             measured,
-            ["adapter"],
+            ADAPTER,
         )
+
+
+def _predictions(table: RoutingTable) -> Iterator[GaugeMetricFamily]:
+    routes = table.routes
+    predicted = [(r.predicted_retention, (r.adapter,)) for r in routes if r.predicted_retention is not None]
+    bounds = [(r.lower_bound, (r.adapter,)) for r in routes if r.lower_bound is not None]
+    if predicted:
+        yield _gauge(
+            "mergeprobe_predicted_retention_ratio", "Forecast of what a merged adapter keeps.", predicted, ADAPTER
+        )
+    if bounds:
+        text = "Conformal lower bound of that forecast; a forecast without one has too few labels."
+        yield _gauge("mergeprobe_predicted_retention_lower_bound_ratio", text, bounds, ADAPTER)
+    num_merged = sum(route.placement is Placement.MERGED for route in routes)
+    if predicted and len(predicted) == num_merged:
+        kept = [value for value, _ in predicted] + [1.0] * (len(routes) - num_merged)
+        text = "Forecast over all served adapters; a separate one keeps everything by construction."
+        stats = [(sum(kept) / len(kept), ("macro",)), (min(kept), ("worst",))]
+        yield _gauge("mergeprobe_plan_predicted_retention_ratio", text, stats, ["stat"])
 
 
 def _modules(table: RoutingTable, modules: dict[str, Module]) -> Iterator[GaugeMetricFamily]:

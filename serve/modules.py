@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from probe.adapter_io import read_adapter, revision_of, write_adapter
 from router.records import Adapter, Module, Recipe
@@ -36,6 +38,8 @@ class ModuleBuilder:
     store: Store
     base_name: str
     merge: Merge
+    profiles: Callable[[Recipe], Sequence[Path]]
+    """Finds the members' calibrated profiles, for operators that read them."""
 
     def separate(self, adapter: Adapter) -> Module:
         """Return the module that serves one adapter's revision alone."""
@@ -61,9 +65,10 @@ class ModuleBuilder:
         if known and self.store.module_path(known.name).is_dir():
             return known
         members = [self.store.adapter_path(member) for member in recipe.members]
+        profiles = self.profiles(recipe)
         with self.store.staging() as folder:
             staged = folder / "merged"
-            report = self.merge(members, recipe, self.base_name, staged)
+            report = self.merge(members, recipe, self.base_name, staged, profiles)
             name = f"merged-{revision_of(staged)[:HASH_LENGTH]}"
             self.store.keep_module(staged, name)
         self._tell(name, recipe, report)

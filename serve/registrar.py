@@ -147,6 +147,8 @@ def _describe(adapter: Adapter, table: RoutingTable, refused: dict[str, Verdict]
         "placement": route.placement.value if route else None,
         "action": route.action.value if route else None,
         "operator": route.operator if route else None,
+        "predicted_retention": route.predicted_retention if route else None,
+        "lower_bound": route.lower_bound if route else None,
         "measured_retention": route.measured_retention if route else None,
         "epoch": table.epoch,
         "registered_at": adapter.registered_at.isoformat() if adapter.registered_at else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from probe.records import MergeProbeError
@@ -56,23 +56,44 @@ class Scores:
     def of(self, module: str, rows: str, part: Part) -> Measurement:
         """Return the scores of a resident module (or `BASE`) on one part of an evaluation set."""
         known = self.registry.measurement(module, rows, part)
-        return known or self._measure(module, rows, part)
+        if known is None:
+            known = self.measure(module, rows, part)
+            self.registry.put_measurement(known)
+        return known
 
-    def _measure(self, module: str, rows: str, part: Part) -> Measurement:
+    def measure(self, module: str, rows: str, part: Part) -> Measurement:
+        """Ask the engine, whatever stands in the registry."""
         gate, report = split_rows(read_rows(self.store.rows_path(rows)))
         chosen = gate if part is Part.GATE else report
         answers = self.engine.measure(None if module == BASE else module, chosen)
         outcomes = grade_all(chosen, answers)
-        measured = Measurement(
+        return Measurement(
             module, rows, part, tuple(o.score for o in outcomes), tuple(o.log_likelihood for o in outcomes)
         )
-        self.registry.put_measurement(measured)
-        return measured
 
     def retention(self, single: str, merged: str, rows: str, part: Part) -> Retention:
         """Return what the adapter of module `single` keeps inside module `merged` (Eq. 2)."""
         base, alone, inside = (self.of(module, rows, part).scores for module in (BASE, single, merged))
         return retention(base, alone, inside)
+
+
+@dataclass(frozen=True, slots=True)
+class FreshScores(Scores):
+    """Scores measured anew, each once; they stand in the registry when `keep` says so, all together."""
+
+    _measured: dict[tuple[str, str, Part], Measurement] = field(default_factory=dict)
+
+    def of(self, module: str, rows: str, part: Part) -> Measurement:
+        """Return the scores of a resident module (or `BASE`), measured since this was made."""
+        key = module, rows, part
+        if key not in self._measured:
+            self._measured[key] = self.measure(*key)
+        return self._measured[key]
+
+    def keep(self) -> None:
+        """Replace what the registry knew."""
+        for measured in self._measured.values():
+            self.registry.put_measurement(measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +104,11 @@ class Verifier:
     settings: VerifyConfig
     target_retention: float
     reference: Reference | None
+
+    def afresh(self) -> tuple[Verifier, FreshScores]:
+        """Return a verifier that measures everything anew, and its scores."""
+        scores = FreshScores(self.scores.engine, self.scores.registry, self.scores.store)
+        return replace(self, scores=scores), scores
 
     def check(self, module: Module) -> None:
         """Refuse a module that does nothing, or that computes something else than PEFT does.

@@ -7,7 +7,21 @@ import sys
 import typer
 
 from probe.records import MergeProbeError
-from serve.cli import building, comparing, labelling, merging, reporting, running, starting, tasks
+from serve.cli import (
+    approving,
+    building,
+    comparing,
+    evaluating,
+    fitting,
+    forecasting,
+    labelling,
+    merging,
+    reporting,
+    running,
+    simulating,
+    starting,
+    tasks,
+)
 
 app = typer.Typer(
     name="mergeprobe",
@@ -18,10 +32,20 @@ app = typer.Typer(
 )
 app.command()(starting.serve)
 app.command()(starting.doctor)
-for command in (running.register, running.show, running.remove, running.plan, running.plans):
-    app.command()(command)
+app.command()(running.register)
+app.command()(running.show)
+app.command()(running.remove)
+app.command()(running.plan)
+app.command()(running.plans)
+app.command()(approving.approve)
+app.command()(approving.reject)
+app.command()(approving.rollback)
 app.command()(comparing.signals)
 app.command()(merging.merge)
+app.command()(fitting.fit)
+app.command()(evaluating.evaluate)
+app.command()(forecasting.forecast)
+app.command()(simulating.simulate)
 app.command("list")(running.list_adapters)
 building.app.command()(tasks.tasks)
 building.app.command()(labelling.label)

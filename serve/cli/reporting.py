@@ -40,7 +40,7 @@ def report(
     if as_json:
         typer.echo(json.dumps(verdicts(sections), indent=2))
         return
-    console.print(_table(sections))
+    console.print(verdict_table(sections))
     console.print(f"{len(paths)} files in {out}; open {out / 'report.html'}.", highlight=False)
 
 
@@ -60,7 +60,8 @@ def _sections(records: Records) -> tuple[Section, ...]:
     return sections
 
 
-def _table(sections: Sequence[Section]) -> Table:
+def verdict_table(sections: Sequence[Section]) -> Table:
+    """Return every verdict of a report as a table for the terminal."""
     from probe.bank.report.pages import in_words
 
     table = Table("claim", "verdict", "measured")

@@ -113,8 +113,8 @@ def plan(
         made = client.post("/bank/replan", {"apply": apply})
         if apply:
             with console.status("building, measuring and swapping (follow it with: mergeprobe plans)"):
-                made = _wait_for_plan(client, made["id"])
-    _print_plan(made, as_json)
+                made = wait_for_plan(client, made["id"])
+    print_plan(made, as_json)
 
 
 def plans(
@@ -140,15 +140,22 @@ def plans(
     console.print(table)
 
 
-def _wait_for_plan(client: BankClient, plan_id: str) -> dict[str, Any]:
+def wait_for_plan(client: BankClient, plan_id: str) -> dict[str, Any]:
+    """Return a plan once the controller is done with it, or it waits for a person.
+
+    Raises
+    ------
+    BankError
+        It failed, or takes too long.
+    """
     deadline = time.monotonic() + WAIT_SECONDS
     made: dict[str, Any]
-    while (made := client.get(f"/bank/plans/{plan_id}"))["state"] in ("pending", "running"):
+    while (made := client.get(f"/bank/plans/{plan_id}"))["state"] in ("pending", "running", "approved"):
         if time.monotonic() > deadline:
             raise BankError(f"plan {plan_id} still runs after {WAIT_SECONDS:.0f} s; see: mergeprobe plans")
         time.sleep(0.5)
-    if made["state"] == "failed":
-        raise BankError(f"plan {plan_id} failed: {made['message']}")
+    if made["state"] in ("failed", "stale"):
+        raise BankError(f"plan {plan_id} is {made['state']}: {made['message']}")
     return made
 
 
@@ -171,7 +178,8 @@ def _print_adapters(adapters: list[dict[str, Any]], as_json: bool) -> None:
     console.print(table)
 
 
-def _print_plan(made: dict[str, Any], as_json: bool) -> None:
+def print_plan(made: dict[str, Any], as_json: bool) -> None:
+    """Print a plan's decisions, what it wants measured, and its message."""
     if as_json:
         typer.echo(json.dumps(made, indent=2))
         return
@@ -181,3 +189,24 @@ def _print_plan(made: dict[str, Any], as_json: bool) -> None:
     console.print(table)
     for trial in made["trials"]:
         console.print(f"would measure {' + '.join(trial['adapters'])}: {trial['reason']}")
+    if made["diff"]:
+        _print_diff(made["diff"])
+    if made["message"]:
+        console.print(made["message"])
+
+
+def _print_diff(diff: dict[str, Any]) -> None:
+    """Print who would move where, and what that does to cost and retention."""
+    for move in diff["moves"]:
+        beside = f" with {', '.join(move['together_with'])}" if move["together_with"] else ""
+        console.print(f"would move {move['adapter']}: {move['before'] or 'not served'} -> {move['after']}{beside}")
+    for name, standing in (("now", diff["now"]), ("then", diff["planned"]), ("if every trial passes", diff["hoped"])):
+        if standing is not None:
+            figures = (f"{stat} retention {_figure(standing[stat])}" for stat in ("macro", "worst"))
+            console.print(f"{name}: {standing['active']} modules, cost {standing['cost']:g}, {', '.join(figures)}")
+    if diff["warning"]:
+        console.print(diff["warning"])
+
+
+def _figure(figure: dict[str, Any] | None) -> str:
+    return "unknown" if figure is None else f"{figure['value']:.2f} ({figure['source']})"

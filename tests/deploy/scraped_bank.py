@@ -16,7 +16,19 @@ import pytest
 from ray._private.telemetry.open_telemetry_metric_recorder import OpenTelemetryMetricRecorder
 
 from router.engine import ReplicaView
-from router.records import Action, Adapter, Module, Placement, Recipe, Route, RoutingTable, Verdict
+from router.records import (
+    Action,
+    Adapter,
+    MemberResult,
+    Module,
+    Placement,
+    Plan,
+    PlanState,
+    Recipe,
+    Route,
+    RoutingTable,
+    Verdict,
+)
 from router.registry import Registry
 from serve import request_metrics
 from serve.metrics import BankCollector, ControllerMetrics
@@ -24,6 +36,14 @@ from serve.routing import Call
 
 ADMIN_KEY = "admin-key-of-the-test"
 MERGED, SEPARATE, PROTECTED = "merged-1", "separate-2", "separate-3"
+KEPT_LESS = Verdict(
+    Recipe("ta", ("r0",), (1.0,), "none", 16),
+    MERGED,
+    False,
+    "too little",
+    (MemberResult("r0", 0.7, 0.6, None, None, 100, 0, None, 0.9, 0.8),),
+)
+"""A verdict on a member that kept less than its predicted bound."""
 NODE = {"Component": "core_worker", "NodeAddress": "127.0.0.1", "Version": "2.60.0", "WorkerId": "1736f89cdb42"}
 """Labels that Ray puts on every series."""
 
@@ -33,8 +53,8 @@ def fill(registry: Registry) -> None:
     recipe = Recipe("ta", ("r0", "r1"), (0.5, 0.5), "none", 16)
     merge, route = (Placement.MERGED, Action.MERGE), (Placement.SEPARATE, Action.ROUTE)
     routes = (
-        Route("code", "r0", MERGED, *merge, "measured", "ta", 0.97),
-        Route("instruction", "r1", MERGED, *merge, "measured", "ta", 0.88),
+        Route("code", "r0", MERGED, *merge, "measured", "ta", 0.97, 0.95, 0.87),
+        Route("instruction", "r1", MERGED, *merge, "measured", "ta", 0.88, 0.9, 0.86),
         Route("math", "r2", SEPARATE, *route, "alone"),
         Route("safety", "r3", PROTECTED, Placement.PROTECTED, Action.ROUTE, "protected"),
     )
@@ -44,6 +64,7 @@ def fill(registry: Registry) -> None:
     for one in routes:
         registry.put_adapter(Adapter(one.adapter, one.revision, f"/adapters/{one.adapter}", 8, 1_000_000))
     registry.put_verdict(Verdict(recipe, MERGED, True, "passed", (), -0.02))
+    registry.put_plan(Plan("plan-1", PlanState.WAITING, datetime.now(UTC)))
     registry.commit(RoutingTable(1, routes))
 
 
@@ -68,6 +89,9 @@ class Controller:
     def exposition(self) -> bytes:
         for result in ("committed", "failed"):
             self.metrics.swaps.labels(result).inc()
+        for cause in ("breach", "person"):
+            self.metrics.rollbacks.labels(cause).inc()
+        self.metrics.compare(KEPT_LESS)
         for histogram in (self.metrics.swap_seconds, self.metrics.plan_seconds, self.metrics.load_seconds):
             histogram.observe(0.3)
         return self.metrics.exposition()

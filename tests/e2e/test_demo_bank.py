@@ -69,7 +69,7 @@ def test_the_demo_bank_needs_fewer_modules_than_adapters(
     assert len(merged) >= 2
     for name, card in merged.items():
         assert card["measured_retention"] > 0.7, f"{name}: reported rows disagree with the gate"
-        assert card["predicted_retention"] is None
+        assert card["predicted_retention"] is None or math.isfinite(card["predicted_retention"])
     assert cards["safety"]["placement"] == "protected"
     assert all(card["module"] != cards["safety"]["module"] for name, card in cards.items() if name != "safety")
 

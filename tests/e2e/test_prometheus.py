@@ -40,7 +40,7 @@ def test_the_live_bank_is_scraped_and_every_shipped_query_is_answered(
             assert _eventually(prometheus, query), f"no sample for {query}"
         for query in dashboard_queries() + rule_queries():
             prometheus.query(query)  # fails where Prometheus refuses it
-    assert "predicted_retention" not in server.bank.text("/bank/metrics"), "nothing predicts yet"
+    assert "predicted_retention" not in server.bank.text("/bank/metrics"), "an adapter alone is not predicted"
 
 
 def _eventually(prometheus: Prometheus, query: str) -> bool:

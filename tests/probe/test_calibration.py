@@ -164,7 +164,7 @@ def test_batches_and_their_padding_change_nothing(
 ) -> None:
     together = calibrate(model, tokenizer, ROWS, update, num_directions=4)
     assert len(encode_examples(tokenizer, ROWS).batches()) == 1
-    monkeypatch.setattr(probe.reference, "BATCH_TOKENS", 1)
+    monkeypatch.setattr("probe.calibration.examples.BATCH_TOKENS", 1)
     assert len(encode_examples(tokenizer, ROWS).batches()) == len(ROWS)
     assert_same(together, calibrate(model, tokenizer, ROWS, update, num_directions=4), 1e-3)
 
@@ -235,7 +235,7 @@ def test_hooks_are_gone_after_an_exception(model: Any, tokenizer: Any, update: L
 
 
 def test_progress_rises_to_one(model: Any, tokenizer: Any, update: LoraUpdate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe.reference, "BATCH_TOKENS", 1)
+    monkeypatch.setattr("probe.calibration.examples.BATCH_TOKENS", 1)
     shares: list[float] = []
     calibrate(model, tokenizer, ROWS, update, on_progress=shares.append)
     assert shares == pytest.approx([step / 10 for step in range(1, 11)])

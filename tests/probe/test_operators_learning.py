@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from probe.factors import LoraFactor, LoraUpdate
 from probe.layers import BANDS
 from probe.operators import MergeError, Recipe, merge
 from probe.operators.learning import answer_loss, learn_weights
-from probe.reference import BATCH_TOKENS, answer_logits
+from probe.reference import BATCH_TOKENS, answer_logits, batches_by_length
 from probe.rows import Row
 from tests import tiny
 from tests.probe.members import dense
@@ -92,7 +93,8 @@ def test_many_batches_add_up_to_one(
     weights = torch.ones(2, 3, requires_grad=True)
     results: list[tuple[Tensor, Tensor]] = []
     for num_tokens in (BATCH_TOKENS, 8):
-        monkeypatch.setattr("probe.reference.BATCH_TOKENS", num_tokens)
+        in_batches = partial(batches_by_length, max_tokens=num_tokens)
+        monkeypatch.setattr("probe.operators.learning.batches_by_length", in_batches)
         value = answer_loss(model, Letters(), ROWS, updates)(weights)
         results.append((value, torch.autograd.grad(value, weights)[0]))
     torch.testing.assert_close(results[0], results[1])

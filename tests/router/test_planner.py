@@ -1,6 +1,6 @@
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -9,64 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe.retention import Gain
+from router.ledger import read_ledger
 from router.partition import EXACT_LIMIT, best_partition, gain_of
 from router.planner import BankState, Candidate, PairAffinity, Settings, WeightsOnlyPlanner
-from router.records import (
-    Action,
-    Adapter,
-    Decision,
-    MemberResult,
-    Placement,
-    Recipe,
-    Route,
-    RoutingTable,
-    Trial,
-    Verdict,
-)
-
-CLEAR_GAIN = Gain(value=0.6, standard_error=0.05, num_rows=50)
-
-
-def candidate(name: str, gain: Gain | None = CLEAR_GAIN, **fields: object) -> Candidate:
-    known = {"revision": f"r-{name}", "source": "here", "rank": 8, "num_bytes": 1, "evaluation": f"rows-{name}"}
-    return Candidate(Adapter(name=name, **known | fields), gain)  # type: ignore[arg-type]
-
-
-def verdict(members: str, retention: float = 0.95, bound: float = 0.9, operator: str = "ta") -> Verdict:
-    """Return a verdict on the adapters whose names are the letters of `members`."""
-    revisions = tuple(sorted(f"r-{name}" for name in members))
-    recipe = Recipe(operator, revisions, (1.0,) * len(revisions), "mean_source", 8)
-    results = tuple(MemberResult(revision, retention, bound, retention, 0.02, 50, 50) for revision in revisions)
-    return Verdict(recipe, f"m-{members}-{operator}", bound >= 0.85, "measured", results)
-
-
-def table(decisions: Iterable[Decision], verdicts: Iterable[Verdict] = ()) -> RoutingTable:
-    """Serve a plan: what the controller would commit."""
-    modules = {v.recipe: v.module for v in verdicts}
-    return RoutingTable(
-        epoch=1,
-        routes=tuple(
-            Route(d.adapter, d.revision, modules[d.recipe] if d.recipe else d.revision, d.placement, d.action, d.reason)
-            for d in decisions
-        ),
-    )
-
-
-def groups(decisions: Iterable[Decision]) -> set[frozenset[str]]:
-    """Return the names of the adapters of every merged group."""
-    by_recipe: dict[Recipe, set[str]] = {}
-    for decision in decisions:
-        if decision.recipe is not None:
-            by_recipe.setdefault(decision.recipe, set()).add(decision.adapter)
-    return {frozenset(names) for names in by_recipe.values()}
+from router.records import Action, Decision, MemberResult, Placement, Trial, Verdict
+from router.screening import screen
+from tests.router.banks import CLEAR_GAIN, bank_of, candidate, groups, table, verdict
 
 
 def plan(bank: BankState, planner_settings: Settings | None = None) -> tuple[tuple[Decision, ...], tuple[Trial, ...]]:
     return WeightsOnlyPlanner(planner_settings or Settings()).plan(bank)
-
-
-def bank_of(names: str, **fields: object) -> BankState:
-    return BankState(candidates=tuple(candidate(name) for name in names), **fields)  # type: ignore[arg-type]
 
 
 SEPARATE_REASONS = {
@@ -86,7 +38,7 @@ def test_adapters_that_cannot_be_measured_stay_separate_with_that_reason(unfit: 
 
 @pytest.mark.parametrize(
     ("shielded", "reason"),
-    [(candidate("a", protected=True), "flagged"), (candidate("a", domain="safety"), "Its domain, safety")],
+    [(candidate("a", protected=True), "flagged"), (candidate("a", domain="safety"), "its domain safety")],
 )
 def test_protected_adapters_are_never_merged(shielded: Candidate, reason: str) -> None:
     decisions, trials = plan(BankState(candidates=(shielded, candidate("b")), verdicts=(verdict("ab"),)))
@@ -113,9 +65,7 @@ def test_leaving_adapters_get_no_decision_and_dissolve_their_group() -> None:
 def test_a_passed_group_is_merged_and_its_reason_tells_what_was_measured() -> None:
     decisions, _ = plan(bank_of("abc", verdicts=(verdict("ab"),)))
     assert groups(decisions) == {frozenset("ab")}
-    assert decisions[0].reason == (
-        "Measured to keep 0.95 of its gain when merged with b (lower bound 0.90, target 0.85)."
-    )
+    assert decisions[0].reason == "a: merged with b, measured to keep 0.95 (at least 0.90); 0.85 is asked"
     assert decisions[2].placement is Placement.SEPARATE
 
 
@@ -183,7 +133,7 @@ def test_trials_start_with_the_pair_that_agrees_most_and_collides_least() -> Non
     assert "save 1 module" in trials[0].reason
     assert "0.19" in trials[0].reason
     assert "not measured" in trials[2].reason
-    assert decisions[0].reason == "It stays separate while a merge with c is being measured."
+    assert decisions[0].reason == "a: separate until its merge with c is measured"
 
 
 def test_trials_hold_the_untried_recipes_in_order() -> None:
@@ -352,8 +302,7 @@ def _measure(trials: Sequence[Trial], luck: random.Random) -> list[Verdict]:
 @given(bank=banks())
 def test_the_exact_partition_is_the_best_of_all(bank: BankState) -> None:
     everyone = replace(bank, candidates=tuple(candidate(c.adapter.name) for c in bank.candidates))
-    planner = WeightsOnlyPlanner()
-    passed = planner._passed_groups(everyone.verdicts, {c.adapter.revision: c.adapter for c in everyone.candidates})
+    passed = read_ledger(everyone, screen(everyone, Settings()), Settings()).passed
     every_disjoint_choice = (
         choice
         for size in range(len(passed) + 1)
@@ -363,7 +312,7 @@ def test_the_exact_partition_is_the_best_of_all(bank: BankState) -> None:
     assert gain_of(best_partition(passed)) == pytest.approx(max(map(gain_of, every_disjoint_choice)))
 
 
-def test_large_banks_are_partitioned_greedily() -> None:
+def test_large_banks_are_partitioned_too() -> None:
     names = "abcdefghijklmnop"
     assert len(names) > EXACT_LIMIT
     verdicts = tuple(verdict(names[i : i + 2]) for i in range(0, len(names), 2))

@@ -161,7 +161,7 @@ def test_a_module_that_an_older_version_stored_is_found_by_its_recipe(url: str) 
     )
     registry = Registry(url)
     registry.migrate()
-    with writing(registry._engine) as connection:
+    with writing(registry.database) as connection:
         connection.execute(
             text(
                 "INSERT INTO modules (name, members, rank, num_bytes, recipe, recipe_key, kept_energy) "

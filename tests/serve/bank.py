@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,16 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from probe.rows import Answer, Row, write_rows
 from router.intake import Registration
 from router.records import Plan, PlanState
-from router.registry import Registry
+from router.registry import Registry, utc_now
 from serve.admin import Bank, admin_app
 from serve.config import read_config
+from serve.measuring import Place
 from serve.merging import Merge, merge_files
-from serve.wiring import build_bank, utc_now
+from serve.signals import Measure
+from serve.wiring import build_bank
 from tests import tiny
 from tests.fakes import FakeEngine
 
@@ -48,12 +54,13 @@ class TinyBank:
             "state": self.folder / "state",
             "intake__roots": (self.folder,),
             "verify__reference": False,
+            "policy__predictor": "none",
             "controller__interval_seconds": 3600,
             "controller__debounce_seconds": 0,
         }
         self.config = read_config(None, **(settings | self.overrides))
         self.engine = FakeEngine(respond=self.respond)
-        self.bank: Bank = build_bank(self.config, base, self.engine, self.merge)
+        self.bank: Bank = build_bank(self.config, base, self.engine, self.merge, self.measure_at)
         self.registry: Registry = self.bank.registry
 
     def respond(self, module: str | None, row: Row) -> Answer:
@@ -100,6 +107,24 @@ class TinyBank:
         """Run one tick in this thread."""
         return self.bank.clockwork._tick(Plan("plan-test", PlanState.RUNNING, utc_now()))
 
+    def measure_at(self, place: Place) -> Measure:
+        """Measure signals in this process."""
+        self.place = place
+        return self.measure
+
+    def measure(self, work: Callable[[Place], Any]) -> Any:
+        """Do a piece of work, and return what it returns."""
+        return work(self.place)
+
+    def round(self) -> None:
+        """Run one round of the clockwork in this thread: what people decided, then a plan of its own."""
+        self.bank.clockwork._answer([])
+
+    def waiting(self) -> Plan:
+        """Return the one plan that waits for a person."""
+        (plan,) = self.registry.plans(states=(PlanState.WAITING,))
+        return plan
+
     def client(self, **options: Any) -> TestClient:
         """Return a client of the admin plane, which sees paths as behind Ray: whole, with the prefix as root path."""
         return TestClient(admin_app(self.bank), root_path="/bank", **options)
@@ -115,6 +140,22 @@ class TinyBank:
             "store": sorted(str(path.relative_to(store)) for path in store.rglob("*")),
             "orders": list(self.engine.log),
         }
+
+    @contextmanager
+    def over_http(self) -> Iterator[str]:
+        """Answer over real HTTP inside the block; yield the URL."""
+        inside = Starlette(routes=[Mount("/bank", admin_app(self.bank))])
+        server = uvicorn.Server(uvicorn.Config(inside, port=0, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        eventually(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()
 
     @contextmanager
     def ticking(self) -> Iterator[None]:

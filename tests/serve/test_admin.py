@@ -20,9 +20,13 @@ ROUTES = [
     ("POST", "/bank/adapters"),
     ("GET", "/bank/adapters/a"),
     ("DELETE", "/bank/adapters/a"),
+    ("POST", "/bank/forecast"),
     ("POST", "/bank/replan"),
     ("GET", "/bank/plans"),
     ("GET", "/bank/plans/plan-1"),
+    ("POST", "/bank/plans/plan-1/approve"),
+    ("POST", "/bank/plans/plan-1/reject"),
+    ("POST", "/bank/plans/plan-1/rollback"),
     ("GET", "/bank/events"),
     ("GET", "/bank/metrics"),
 ]
@@ -52,6 +56,7 @@ def test_an_empty_bank_is_described_with_and_without_a_slash(client: TestClient)
         "active_adapters": 0,
         "slots_saved": 0,
         "plan_cost": 0,
+        "warning": "",
         "adapters": [],
     }
     for path in ("/bank", "/bank/"):
@@ -187,6 +192,38 @@ def test_a_preview_decides_and_changes_nothing(bank: TinyBank, client: TestClien
     assert client.get(f"/bank/plans/{answer.json()['id']}").json() == answer.json()
 
 
+def test_a_plan_that_is_ahead_shows_what_it_would_change_and_one_that_is_done_does_not(
+    bank: TinyBank, client: TestClient
+) -> None:
+    bank.register("a")
+    proposed = client.post("/bank/replan", json={"apply": False}).json()
+    module = f"separate-{bank.registry.adapter('a').revision[:16]}"
+    assert proposed["diff"]["moves"] == [
+        {
+            "adapter": "a",
+            "before": None,
+            "after": module,
+            "together_with": [],
+            "retention": {"value": 1.0, "source": "by construction"},
+        }
+    ]
+    assert (proposed["diff"]["now"]["active"], proposed["diff"]["planned"]["active"]) == (0, 1)
+    asked = bank.bank.clockwork.ask()
+    bank.bank.clockwork._answer([asked.id])
+    assert client.get(f"/bank/plans/{asked.id}").json()["diff"] is None
+    again = client.post("/bank/replan", json={"apply": False}).json()
+    assert again["diff"]["moves"] == []
+
+
+def test_more_modules_than_the_engine_mixes_are_warned_of(tmp_path: Path) -> None:
+    bank = TinyBank(tmp_path, overrides={"engine__max_loras": 2, "policy__max_trials": 0})
+    for name in "ab":
+        bank.register(name)
+    bank.round()
+    assert "the plan needs 2 modules, and the engine mixes 2" in bank.client().get("/bank").json()["warning"]
+    bank.registry.close()
+
+
 def test_plans_are_listed_newest_first(client: TestClient) -> None:
     ids = [client.post("/bank/replan", json={"apply": False}).json()["id"] for _ in range(3)]
     assert [plan["id"] for plan in client.get("/bank/plans").json()["plans"]] == ids[::-1]
@@ -230,7 +267,15 @@ def test_health_tells_epoch_and_replicas(bank: TinyBank, client: TestClient) -> 
     bank.register("a")
     bank.tick()
     answer = client.get("/bank/health")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "epoch": bank.registry.epoch(), "replicas": 2})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {
+            "status": "ok",
+            "epoch": bank.registry.epoch(),
+            "replicas": 2,
+            "planned": "by weights only: policy.predictor is none",
+        },
+    )
 
 
 def test_health_is_503_while_no_replica_lives(bank: TinyBank, client: TestClient) -> None:

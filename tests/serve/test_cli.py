@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,8 @@ from typing import Any
 import click
 import pytest
 import typer
-import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import Mount
 from typer.testing import CliRunner
 
-from serve.admin import admin_app
 from serve.cli import app, main
 from serve.doctor import Finding
 from tests.serve.bank import TinyBank, eventually
@@ -35,16 +30,8 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyBank]:
 
 @pytest.fixture(scope="module")
 def url(bank: TinyBank) -> Iterator[str]:
-    inside = Starlette(routes=[Mount("/bank", admin_app(bank.bank))])
-    server = uvicorn.Server(uvicorn.Config(inside, port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    eventually(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
-    assert not thread.is_alive()
+    with bank.over_http() as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
@@ -229,6 +216,7 @@ COMMANDS = list(commands(typer.main.get_command(app)))
 
 def test_the_commands_are_those_of_the_design() -> None:
     wanted = {"serve", "doctor", "register", "list", "show", "remove", "plan", "plans", "bank build"}
+    wanted |= {"approve", "reject", "rollback"}
     assert {" ".join(path) for path in COMMANDS} >= wanted
 
 

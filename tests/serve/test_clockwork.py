@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from router.records import Action, Decision, Placement, Plan, PlanState
-from router.registry import Registry
+from router.registry import Registry, utc_now
 from serve import clockwork
 from serve.clockwork import Clockwork
-from serve.wiring import utc_now
 from tests.serve.bank import eventually
 
 NEVER = 3600.0

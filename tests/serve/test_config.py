@@ -36,10 +36,12 @@ def test_options_go_over_the_file_and_none_means_not_given(tmp_path: Path) -> No
     assert config.policy.max_trials == 0, "zero is given"
 
 
-def test_every_operator_that_needs_no_data_may_be_a_recipe(tmp_path: Path) -> None:
-    for operator in (key for key, row in OPERATORS.items() if not row.needs):
-        config = read_config(yaml(tmp_path, f"policy: {{recipes: [[{operator}, mean_source]]}}"))
+def test_every_operator_may_be_a_recipe_and_those_that_read_data_want_signals(tmp_path: Path) -> None:
+    for operator, row in OPERATORS.items():
+        text = f"policy: {{predictor: none, recipes: [[{operator}, mean_source]]}}"
+        config = read_config(yaml(tmp_path, text))
         assert config.policy.recipes == ((operator, "mean_source"),)
+        assert config.reads_signals is bool(row.needs)
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -57,8 +59,12 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("policy: {max_group_size: 1}", ["policy.max_group_size", "1"]),
         ("policy: {recipes: [[mean, loudest]]}", ["policy.recipes", "(mean, loudest) is unknown", "mean_source"]),
         ("policy: {recipes: [[tess, none]]}", ["policy.recipes", "(tess, none) is unknown", "operators are ta, mean"]),
-        ("policy: {recipes: [[regmean, none]]}", ["(regmean, none) reads the", "controller does not collect", "ties"]),
-        ("policy: {recipes: [[ta, none], [ties, ta], [dare, none], [svd, none]]}", ["policy.recipes", "at most 3"]),
+        (
+            "{policy: {recipes: [[regmean, none]]}, signals: {calibrate: false}}",
+            ["operator regmean reads the", "signals.calibrate is off"],
+        ),
+        ("policy: {recipes: []}", ["policy.recipes", "at least 1"]),
+        ("policy: {mode: manual}", ["policy.mode", "'auto' or 'approve'", "manual"]),
         ("merge: {memory_bytes: 0}", ["merge.memory_bytes", "greater than or equal to 1048576"]),
         ("merge: {timeout_seconds: 0}", ["merge.timeout_seconds", "greater than 0"]),
         ("controller: {interval_seconds: 0}", ["controller.interval_seconds", "greater than 0"]),

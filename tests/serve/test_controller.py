@@ -32,11 +32,13 @@ class PlantedMerge:
     errors: dict[str, list[MergeProbeError]] = field(default_factory=dict)
     recipes: list[Recipe] = field(default_factory=list)
 
-    def __call__(self, folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path) -> MergeReport:
+    def __call__(
+        self, folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path, profiles: Sequence[Path] = ()
+    ) -> MergeReport:
         self.recipes.append(recipe)
         if planted := self.errors.get(recipe.operator):
             raise planted.pop(0)
-        return merge_files(folders, recipe, base_name, target)
+        return merge_files(folders, recipe, base_name, target, profiles)
 
     @property
     def operators(self) -> list[str]:

@@ -8,8 +8,10 @@ import pytest
 
 from probe.records import MergeProbeError
 from router.engine import EngineError
+from router.history import PlanNotOpen
 from router.intake import IntakeError
 from router.registry import StaleEpoch, StaleRevision, UnknownAdapter, UnknownPlan
+from serve.acts import StalePlan
 from serve.errors import STATUS, HttpError, error_response, to_http
 
 EXPECTED = [
@@ -21,6 +23,8 @@ EXPECTED = [
     (UnknownPlan("told"), 404, "not_found_error", "plan_not_found", None),
     (StaleRevision("told"), 409, "conflict_error", "stale_revision", None),
     (StaleEpoch("told"), 409, "conflict_error", "stale_epoch", None),
+    (StalePlan("told"), 409, "conflict_error", "stale_plan", None),
+    (PlanNotOpen("told"), 409, "conflict_error", "plan_not_open", None),
     (EngineError("told"), 503, "service_unavailable", "engine_not_ready", None),
     (HttpError(401, "told", "invalid_api_key"), 401, "authentication_error", "invalid_api_key", None),
     (HttpError(429, "told", "saturated", retry_after_seconds=1), 429, "rate_limit_error", "saturated", None),

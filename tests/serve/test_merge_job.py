@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,10 @@ from probe.adapter_io import write_adapter
 from probe.operators import MergeError
 from probe.records import Pruned
 from router.records import Recipe
-from serve import merge_job
-from serve.config import MergeConfig
+from serve import limited_task, merge_job
 from serve.merge_job import MergeKeepsCrashing, MergeOutOfMemory, MergeTimedOut, RayMerge
 from serve.merging import Merge, MergeInterrupted, MergeReport, merge_files
+from serve.task_limits import MergeConfig
 from tests import tiny
 
 NUM_CPUS = 2
@@ -53,28 +54,36 @@ def worker_of(target: Path) -> int:
     return int(target.with_suffix(".pid").read_text())
 
 
-def noted(folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path) -> MergeReport:
+def noted(
+    folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path, profiles: Sequence[Path]
+) -> MergeReport:
     note_worker(target)
     return merge_files(folders, recipe, base_name, target)
 
 
-def endless(folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path) -> MergeReport:
+def endless(
+    folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path, profiles: Sequence[Path]
+) -> MergeReport:
     note_worker(target)
     time.sleep(600)
     raise AssertionError("nobody waits that long")
 
 
-def killed(folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path) -> MergeReport:
+def killed(
+    folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path, profiles: Sequence[Path]
+) -> MergeReport:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("unreachable")
 
 
-def faulty(folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path) -> MergeReport:
+def faulty(
+    folders: Sequence[Path], recipe: Recipe, base_name: str, target: Path, profiles: Sequence[Path]
+) -> MergeReport:
     raise ZeroDivisionError("planted")
 
 
 def job(merge: Merge = merge_files, **limits: float) -> RayMerge:
-    return RayMerge(MergeConfig(**limits), merge)  # type: ignore[arg-type]
+    return RayMerge(MergeConfig(**limits), merge=merge)  # type: ignore[arg-type]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -104,6 +113,12 @@ def test_a_merge_error_in_the_worker_is_that_error_here(folders: list[Path], tmp
     with pytest.raises(MergeError) as caught:
         job()(folders, replace(RECIPE, operator="absent"), tiny.BASE_NAME, tmp_path / "module")
     assert str(caught.value).startswith("Operator 'absent' is unknown")
+
+
+def test_a_folder_that_cannot_be_read_may_be_back_at_the_next_tick(folders: list[Path], tmp_path: Path) -> None:
+    shutil.rmtree(folders[1])
+    with pytest.raises(MergeInterrupted, match=r"Merging 2 adapters by dare.*next tick tries it again"):
+        job()(folders, RECIPE, tiny.BASE_NAME, tmp_path / "module")
 
 
 def test_a_merge_that_needs_more_memory_fails_by_name_and_leaves_nothing(tmp_path: Path) -> None:
@@ -155,7 +170,7 @@ def occupy() -> None:
 
 
 def test_waiting_for_room_is_no_time_out(folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merge_job, "START_SECONDS", 1.0)
+    monkeypatch.setattr(limited_task, "START_SECONDS", 1.0)
     occupant = occupy.remote()
     ray.wait([occupant], timeout=3)
     with pytest.raises(MergeInterrupted, match="no free CPU or memory"):

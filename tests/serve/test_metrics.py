@@ -10,7 +10,21 @@ from pathlib import Path
 import pytest
 
 from router.engine import ReplicaView
-from router.records import Action, Adapter, Module, Placement, Recipe, Route, RoutingTable, Verdict
+from router.forecasts import GroupForecast
+from router.labels import against
+from router.records import (
+    Action,
+    Adapter,
+    MemberResult,
+    Module,
+    Placement,
+    Plan,
+    PlanState,
+    Recipe,
+    Route,
+    RoutingTable,
+    Verdict,
+)
 from router.registry import Registry
 from serve.metrics import BankCollector, ControllerMetrics
 
@@ -82,9 +96,51 @@ def test_a_value_that_is_gone_leaves_no_series_behind(scrape: Scrape) -> None:
     assert [labels[0] for labels in found["mergeprobe_adapter_info"]] == ["c"]
 
 
-def test_nothing_predicted_appears(scrape: Scrape) -> None:
+def test_nothing_predicted_appears_where_nothing_was_forecast(scrape: Scrape) -> None:
     scrape.serve(A, B, C)
     assert [name for name in scrape() if "predicted" in name or "lower_bound" in name] == []
+
+
+def test_forecasts_of_merged_adapters_and_of_the_plan(scrape: Scrape) -> None:
+    scrape.serve(replace(A, predicted_retention=0.9, lower_bound=0.8), replace(B, predicted_retention=0.7), C)
+    found = scrape()
+    assert found["mergeprobe_predicted_retention_ratio"] == {("a",): 0.9, ("b",): 0.7}
+    assert found["mergeprobe_predicted_retention_lower_bound_ratio"] == {("a",): 0.8}, "b's bound is infinite"
+    assert found["mergeprobe_plan_predicted_retention_ratio"] == {
+        ("macro",): pytest.approx((0.9 + 0.7 + 1) / 3),
+        ("worst",): 0.7,
+    }
+
+
+def test_a_plan_of_which_a_part_was_not_forecast_has_no_forecast(scrape: Scrape) -> None:
+    scrape.serve(replace(A, predicted_retention=0.9, lower_bound=0.8), B, C)
+    found = scrape()
+    assert found["mergeprobe_predicted_retention_ratio"] == {("a",): 0.9}
+    assert "mergeprobe_plan_predicted_retention_ratio" not in found
+
+
+def test_plans_that_wait_are_counted(scrape: Scrape) -> None:
+    assert scrape()["mergeprobe_plans_waiting"] == {(): 0}
+    for number, state in enumerate((PlanState.WAITING, PlanState.WAITING, PlanState.APPROVED)):
+        scrape.registry.put_plan(Plan(f"plan-{number}", state, datetime(2026, 1, 1, tzinfo=UTC)))
+    assert scrape()["mergeprobe_plans_waiting"] == {(): 2}
+
+
+def test_a_measurement_is_counted_against_its_forecast(scrape: Scrape) -> None:
+    members = (MemberResult("r-a", 0.7, 0.6, None, None, 100, 0), MemberResult("r-b", 0.9, 0.8, None, None, 100, 0))
+    verdict = Verdict(RECIPE, "merged-1", False, "too little", members)
+    scrape.metrics.compare(verdict)
+    assert scrape()["mergeprobe_prediction_error_ratio_count"] == {(): 0}, "nothing was predicted"
+    forecast = GroupForecast({"r-a": 0.92, "r-b": 0.92}, {"r-a": 0.8, "r-b": 0.8}, 0.5)
+    scrape.metrics.compare(against(verdict, forecast, "digest"))
+    found = scrape()
+    buckets = found["mergeprobe_prediction_error_ratio_bucket"]
+    assert (buckets[("-0.2",)], buckets[("-0.05",)], buckets[("0.0",)]) == (1, 1, 2)
+    assert found["mergeprobe_bound_violations_total"] == {(): 1}
+
+
+def test_rollbacks_have_a_series_before_the_first_one(scrape: Scrape) -> None:
+    assert scrape()["mergeprobe_rollbacks_total"] == {("breach",): 0, ("person",): 0}
 
 
 def test_an_adapter_that_leaves_is_no_longer_one_that_clients_can_ask_for(scrape: Scrape) -> None:

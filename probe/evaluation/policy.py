@@ -1,0 +1,141 @@
+"""What the policy would have served of every measured group, and what that was measured to keep.
+
+The score is that of `mergeprobe.md`, "Policy": sum min(1, Ret) - lambda_cost x modules, over one group of adapters. A
+group is a set of adapters that was merged; what may be chosen are the recipes that were measured of it, and routing,
+which keeps Ret = 1 by construction and needs a module an adapter.
+
+References
+----------
+MergeProbe, arXiv 2606.19549, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from probe.bank.ceilings import MAX_DROP
+from probe.evaluation.judged import PLAIN, Judged, Judgements
+
+ROUTE = "route"
+"""The action of keeping every member separate."""
+LAMBDA_COST = 0.5
+TARGET = 1 - MAX_DROP
+"""Ret*: what every member of a merge must keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one group gets: a measured recipe, or None where its members stay separate."""
+
+    members: tuple[str, ...]
+    chosen: Judged | None
+
+    @property
+    def action(self) -> str:
+        """``merge``, ``reweight``, ``prune`` or ``route``."""
+        return ROUTE if self.chosen is None else self.chosen.action
+
+    @property
+    def retention(self) -> tuple[float, ...]:
+        """Measured Ret of every member; 1 for a separate one."""
+        if self.chosen is None:
+            return (1.0,) * len(self.members)
+        return tuple(math.nan if ret is None else ret for ret in self.chosen.labelled.retention)
+
+    @property
+    def average(self) -> float:
+        """Mean Ret."""
+        return math.fsum(self.retention) / len(self.members)
+
+    @property
+    def worst(self) -> float:
+        """Least Ret."""
+        return min(self.retention)
+
+    @property
+    def modules_an_adapter(self) -> float:
+        """Engine modules over adapters: 1 where all are separate."""
+        return 1.0 if self.chosen is None else 1 / len(self.members)
+
+    @property
+    def is_separate(self) -> float:
+        """1 where the adapters are kept separate (the paper's "active" counts them), else 0."""
+        return float(self.chosen is None)
+
+
+Rule = Callable[[Sequence[Judged]], Judged | None]
+"""Recipes that were measured of one group -> the one that is served; None routes."""
+
+
+def bounded(target: float = TARGET, lambda_cost: float = LAMBDA_COST) -> Rule:
+    """Return Algorithm 1: of the recipes whose worst lower bound reaches the target, the best, if it beats routing."""
+    return _rule(lambda one: one.forecast.worst_lower_bound >= target, lambda_cost)
+
+
+def pointed(target: float = TARGET, lambda_cost: float = LAMBDA_COST) -> Rule:
+    """Return the rule that builds what the point forecast passes: what exploration would verify."""
+    return _rule(lambda one: one.forecast.worst >= target, lambda_cost)
+
+
+def forced(candidates: Sequence[Judged]) -> Judged | None:
+    """Merge plainly whatever is forecast, by the operator that is forecast to keep most."""
+    plain = [one for one in candidates if one.action == PLAIN]
+    return max(plain, key=lambda one: _kept(one), default=None)
+
+
+def always(operator: str) -> Rule:
+    """Return the rule that merges everything by one operator."""
+    return lambda candidates: next(
+        (one for one in candidates if one.operator == operator and one.action == PLAIN), None
+    )
+
+
+def clairvoyant(target: float = TARGET, lambda_cost: float = LAMBDA_COST) -> Rule:
+    """Return the rule that knows the labels: the best recipe that was measured to reach the target."""
+    return lambda candidates: max(
+        (one for one in candidates if one.worst >= target and _gain_of(_measured(one), one.size, lambda_cost) > 0),
+        key=lambda one: _measured(one),
+        default=None,
+    )
+
+
+def _rule(is_feasible: Callable[[Judged], bool], lambda_cost: float) -> Rule:
+    def choose(candidates: Sequence[Judged]) -> Judged | None:
+        feasible = [one for one in candidates if is_feasible(one) and _gain_of(_kept(one), one.size, lambda_cost) > 0]
+        return max(feasible, key=_kept, default=None)
+
+    return choose
+
+
+def _gain_of(kept: float, size: int, lambda_cost: float) -> float:
+    """Return the score of one module less that of separate ones."""
+    return (kept - lambda_cost) - (size - lambda_cost * size)
+
+
+def _kept(one: Judged) -> float:
+    return math.fsum(min(1.0, ret) for ret in one.forecast.retention)
+
+
+def _measured(one: Judged) -> float:
+    return math.fsum(min(1.0, ret) for ret in one.labelled.retention if ret is not None)
+
+
+def groups_of(judgements: Judgements) -> Mapping[tuple[str, ...], tuple[Judged, ...]]:
+    """Return group -> its recipes of which every member's Ret was measured."""
+    found: dict[tuple[str, ...], list[Judged]] = {}
+    for row in judgements.rows:
+        if math.isfinite(row.worst):
+            found.setdefault(row.members, []).append(row)
+    return {members: tuple(rows) for members, rows in found.items()}
+
+
+def serve(groups: Mapping[tuple[str, ...], Sequence[Judged]], rule: Rule) -> tuple[Served, ...]:
+    """Return what a rule serves of every group."""
+    return tuple(Served(members, rule(candidates)) for members, candidates in groups.items())
+
+
+def verified(served: Iterable[Served], target: float = TARGET) -> tuple[Served, ...]:
+    """Return what is left once every merge was measured: what missed the target is routed."""
+    return tuple(one if one.worst >= target else Served(one.members, None) for one in served)

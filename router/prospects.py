@@ -1,0 +1,187 @@
+"""What a plan may hope of sets of adapters: the best recipe by forecasts, once the verdicts have had their say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from router.bank_state import MAX_RECIPES, Settings
+from router.ledger import Ledger, Members
+from router.partition import Group
+from router.policy import Option, Policy, best_action, closeness
+from router.records import Recipe
+from router.remembered import RememberedPolicy
+from router.score import group_gain
+
+
+class Depth(IntEnum):
+    """How closely sets are looked at: each step costs more forecasts, and finds more that pass."""
+
+    MERGES = 0
+    """Plain merges by every operator."""
+    REPAIRS = 1
+    """Where none of them passes: the closest one with other weights, and pruned."""
+    EVERY_RECIPE = 2
+    """Every operator with every weight, and the closest one pruned: all of Algorithm 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prospect:
+    """What is known of one set without having measured it.
+
+    Attributes
+    ----------
+    feasible
+        Its best recipe whose bounds pass the target.
+    hopeful
+        Its best recipe of which only the point forecast passes; its gain is what may be expected: times the
+        probability that every member keeps enough.
+    closest
+        The recipe that comes closest to passing.
+    """
+
+    feasible: Group | None = None
+    hopeful: Group | None = None
+    closest: Option | None = None
+
+    @property
+    def best(self) -> Group | None:
+        """The group that a plan would have measured."""
+        return self.feasible or self.hopeful
+
+
+NOTHING = Prospect()
+
+
+@dataclass(slots=True)
+class Prospects:
+    """Looks at sets for one plan.
+
+    Attributes
+    ----------
+    weights
+        Revision -> w of the score.
+    """
+
+    policy: Policy | RememberedPolicy
+    ledger: Ledger
+    weights: Mapping[str, float]
+    settings: Settings
+    seen: dict[Members, Prospect] = field(default_factory=dict)
+    """Every set looked at so far."""
+    _merged: dict[Members, tuple[Option, ...]] = field(default_factory=dict)
+    _reworked: dict[Members, tuple[Option, ...]] = field(default_factory=dict)
+    _depth: dict[Members, Depth] = field(default_factory=dict)
+    _measured: dict[Members, float] = field(init=False)
+    _shortfalls: dict[str, list[tuple[Members, float]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        ascending = sorted(self.ledger.passed, key=lambda group: group.gain)
+        self._measured = {group.members: group.gain for group in ascending}
+        self._shortfalls = self._measured_shortfalls()
+
+    def look(self, sets: Iterable[Members], depth: Depth) -> None:
+        """Look at sets to a depth, unless they were looked at as deeply before."""
+        wanted = [m for m in dict.fromkeys(sets) if self._depth.get(m, -1) < depth and not self.ledger.is_out(m)]
+        self._merged.update(self.policy.merged(m for m in wanted if m not in self._merged))
+        if depth is not Depth.MERGES:
+            is_thorough = depth is Depth.EVERY_RECIPE
+            short = {m: self._merged[m] for m in wanted if is_thorough or not self._passes(m)}
+            self._reworked.update(self.policy.reworked(short, by_every_operator=is_thorough))
+        self._depth.update(dict.fromkeys(wanted, depth))
+        self.seen.update({members: self._prospect(members) for members in wanted})
+
+    @property
+    def sure(self) -> list[Group]:
+        """Groups that passed, and those that are predicted to."""
+        return [*self.ledger.passed, *(one.feasible for one in self.seen.values() if one.feasible)]
+
+    def expected_gain(self, members: Members) -> float:
+        """Return what a set may be expected to add to a plan's score; 0 where it is not predicted to pass."""
+        if (measured := self._measured.get(members)) is not None:
+            return measured
+        best = self.seen[members].best if members in self.seen else None
+        return best.gain if best else 0.0
+
+    def closest_to(self, revisions: Collection[str]) -> dict[str, Members]:
+        """Return revision -> the pair with it, of those looked at, that comes closest to passing."""
+        closest = self.closest_options()
+        return {one: frozenset(closest[one].recipe.members) for one in revisions if one in closest}
+
+    def closest_options(self) -> dict[str, Option]:
+        """Return revision -> the recipe of a pair with it, of those looked at, that comes closest to passing."""
+        found: dict[str, Option] = {}
+        for members, prospect in self.seen.items():
+            if prospect.closest is not None and len(members) == 2:
+                for member in members:
+                    if member not in found or closeness(prospect.closest) > closeness(found[member]):
+                        found[member] = prospect.closest
+        return found
+
+    def recipes(self, group: Group) -> tuple[Recipe, ...]:
+        """Return what to try on a group, its own recipe first, then the others that are predicted to pass, by score."""
+        target = self.settings.target_retention
+        others = [one for one in self._options(group.members) if one.is_hopeful(target) and one.recipe != group.recipe]
+        ordered = sorted(others, key=lambda one: (not one.is_feasible(target), -self._gain(one)))
+        return self.ledger.untried(group.members, (group.recipe, *(option.recipe for option in ordered)))
+
+    def _options(self, members: Members) -> tuple[Option, ...]:
+        return self._merged[members] + self._reworked.get(members, ())
+
+    def _passes(self, members: Members) -> bool:
+        return any(option.is_feasible(self.settings.target_retention) for option in self._merged[members])
+
+    def _prospect(self, members: Members) -> Prospect:
+        options = self._options(members)
+        if not options:
+            return NOTHING
+        closest = max(options, key=closeness)
+        num_looks = self.ledger.num_measured.get(members, 0)
+        if members in self.ledger.passed_sets or num_looks >= MAX_RECIPES:
+            return Prospect(closest=closest)
+        tried = self.ledger.tried.get(members, frozenset())
+        untried = [option for option in options if not tried or option.recipe.key not in tried]
+        target = self.settings.target_retention + self._shortfall(members)
+        feasible = best_action((one for one in untried if one.is_feasible(target)), self.weights, self.settings)
+        hopeful = [one for one in untried if one.is_hopeful(target) and not one.is_feasible(target)]
+        hope = max(hopeful, key=self._expected_gain, default=None)
+        return Prospect(
+            self._group(feasible, self._gain(feasible)) if feasible else None,
+            self._group(hope, self._expected_gain(hope)) if hope else None,
+            closest,
+        )
+
+    def _shortfall(self, members: Members) -> float:
+        """Return by how much forecasts of a set are to be mistrusted: what they promised too much of a part of it."""
+        if not self._shortfalls:
+            return 0.0
+        falls = (fall for one in members for group, fall in self._shortfalls.get(one, ()) if group <= members)
+        return max(falls, default=0.0)
+
+    def _measured_shortfalls(self) -> dict[str, list[tuple[Members, float]]]:
+        """Return, by its first member, every group that was measured to fail, and the largest error of its forecasts.
+
+        What was overlooked in one recipe of a group will have been overlooked in the others, and in larger groups.
+        """
+        verdicts = [verdict for failed in self.ledger.failed.values() for verdict in failed if verdict.members]
+        forecasts = self.policy.forecasts_of([verdict.recipe for verdict in verdicts])
+        falls: dict[str, list[tuple[Members, float]]] = {}
+        for verdict, forecast in zip(verdicts, forecasts, strict=True):
+            measured = {result.revision: result.gate for result in verdict.members if result.gate is not None}
+            if forecast is not None and measured:
+                fall = max(forecast.retention[member] - gate for member, gate in measured.items())
+                falls.setdefault(min(verdict.recipe.members), []).append((frozenset(verdict.recipe.members), fall))
+        return falls
+
+    def _group(self, option: Option, gain: float) -> Group:
+        recipe, forecast = option.recipe, option.forecast
+        return Group(
+            frozenset(recipe.members), recipe, gain, forecast.retention, forecast.lower_bound, note=forecast.note
+        )
+
+    def _gain(self, option: Option) -> float:
+        return group_gain(option.forecast.retention, self.weights, self.settings.lambda_cost)
+
+    def _expected_gain(self, option: Option) -> float:
+        return self._gain(option) * option.forecast.safe_probability

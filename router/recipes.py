@@ -1,0 +1,52 @@
+"""The recipes that a set of adapters may be merged by: plain, reweighted and pruned ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from probe.operators import output_rank
+from probe.records import Pruned
+from router.bank_state import Settings
+from router.forecasts import ConflictPart
+from router.records import Action, Recipe
+
+SHARES = (0.5, 0.25)
+"""Weights that one member may have beside 1 for all others: those that banks are measured with."""
+
+
+def plain_recipes(members: Iterable[str], ranks: Mapping[str, int], settings: Settings) -> tuple[Recipe, ...]:
+    """Return the settings' recipes with all weights 1, at the largest member rank rounded up to the engine's.
+
+    Parameters
+    ----------
+    ranks
+        Revision -> rank.
+    """
+    ordered = tuple(sorted(members))
+    rank = output_rank(max(ranks[member] for member in ordered), settings.output_ranks)
+    weights = (1.0,) * len(ordered)
+    return tuple(Recipe(operator, ordered, weights, norm, rank) for operator, norm in settings.recipes)
+
+
+def reweighted(recipe: Recipe) -> tuple[Recipe, ...]:
+    """Return a plain recipe with each member in turn weighing less than the others, by every share."""
+    places = range(len(recipe.members))
+    weights = (tuple(share if place == lighter else 1.0 for place in places) for share in SHARES for lighter in places)
+    return tuple(Recipe(recipe.operator, recipe.members, given, recipe.norm, recipe.rank) for given in weights)
+
+
+def without_part(recipe: Recipe, part: ConflictPart) -> Recipe:
+    """Return the recipe with one more part of a member left out."""
+    member = recipe.members.index(part.member)
+    dropped = {Pruned(member, module) for module in part.modules}
+    # Sorted by hand: a dropped component and a dropped module (None) have no order between them.
+    parts = sorted({*recipe.pruned, *dropped}, key=lambda one: (one.member, one.module, one.component is None))
+    return replace(recipe, pruned=tuple(parts))
+
+
+def action_of(recipe: Recipe) -> Action:
+    """Return the action of Algorithm 1 that a recipe carries out."""
+    if recipe.pruned:
+        return Action.PRUNE
+    return Action.REWEIGHT if len(set(recipe.weights)) > 1 else Action.MERGE

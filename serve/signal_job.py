@@ -1,0 +1,26 @@
+"""Measuring signals as a Ray task: off the serving path, with limits of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from serve.limited_task import Workers
+from serve.measuring import Place
+from serve.task_limits import SignalsConfig
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class RaySignals:
+    """Has signals measured in workers on this node, where the folders are; a `Measure`."""
+
+    place: Place
+    limits: SignalsConfig
+    workers: Workers
+
+    def __call__(self, work: Callable[[Place], Result]) -> Result:
+        """Return what the work returns, once its results are on disk; see `Measure`."""
+        return self.workers.run(f"Measuring {work}", self.limits, work, self.place)
