@@ -14,7 +14,7 @@ from itertools import chain, combinations, islice
 
 from router.forecasts import Forecasts
 from router.ledger import Members
-from router.partition import Partition
+from router.partition import EXACT_LIMIT, Partition
 from router.prospects import Depth, Prospects
 
 EVERY_SET_LIMIT = 8
@@ -24,8 +24,8 @@ MAX_BREADTH, MIN_BREADTH = 12, 2
 BROAD_BANK = 4000
 """Adapters times squared breadth, between its limits: as many groups grow in every bank of up to 1,000 adapters."""
 MAX_SHALLOW = 8
-"""Breadth up to which larger groups are looked at as plain merges only, until one is chosen: of 100 adapters that took
-a third of the forecasts, and found as good a plan."""
+"""Breadth up to which larger groups are looked at as plain merges only, until one is chosen: for 100 simulated adapters
+that took a third of the forecasts, and found as good a plan."""
 MIN_NEIGHBOURS = 6
 """Partners that each adapter is forecast with, besides as many as the breadth."""
 
@@ -55,6 +55,13 @@ class GroupSearch:
         widest = math.isqrt(BROAD_BANK // max(1, len(self.revisions)))
         return max(MIN_BREADTH, min(MAX_BREADTH, widest))
 
+    @property
+    def depth(self) -> Depth:
+        """How closely larger groups are looked at before one is chosen."""
+        if len(self.revisions) <= EXACT_LIMIT:
+            return Depth.EVERY_RECIPE
+        return Depth.MERGES if self.breadth <= MAX_SHALLOW else Depth.REPAIRS
+
     def look_around(self) -> None:
         """Look at every set of a small bank, or at those of a large one that are worth it."""
         if len(self.revisions) <= EVERY_SET_LIMIT:
@@ -77,19 +84,22 @@ class GroupSearch:
         near, partners = _others(pairs), _others(level)
         for _ in range(2, self.max_size):
             grown = [group | {new} for group in self._best(level) for new in self._joining(group, near, partners)]
-            self.prospects.look(grown, Depth.REPAIRS if self.breadth > MAX_SHALLOW else Depth.MERGES)
+            self.prospects.look(grown, self.depth)
             level = self._promising(grown)
 
     def look_at_rest(self, partition: Partition) -> None:
-        """Look closely at what could still take in the adapters that a partition leaves separate."""
+        """Look at what could still take in the adapters that a partition leaves separate, closely at the nearest."""
         holder = {member: group.members for group in partition for member in group.members}
-        sets: list[Members] = []
+        near: list[Members] = []
+        further: list[Members] = []
         for one in sorted(self.revisions - holder.keys()):
-            for other in self._nearest(one)[: self.breadth]:
+            for place, other in enumerate(self._nearest(one)):
+                sets = near if place < self.breadth else further
                 sets.append(frozenset((one, other)))
                 if other in holder and len(holder[other]) < self.max_size:
                     sets.append(holder[other] | {one})
-        self.prospects.look(sets, Depth.EVERY_RECIPE)
+        self.prospects.look(further, Depth.MERGES)
+        self.prospects.look(near, Depth.REPAIRS if self.breadth <= MAX_SHALLOW else Depth.EVERY_RECIPE)
 
     def _nearest(self, revision: str) -> list[str]:
         known = (one for one in self.forecasts.neighbours(revision) if one in self.revisions and one != revision)

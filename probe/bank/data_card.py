@@ -73,11 +73,19 @@ def _holds(records: Records) -> str:
         f"{len(records.labels) - len(merges)} labels of single adapters, for U*.",
         "Member sets and operators, by size: " + ", ".join(f"{size}: {sizes[size]}" for size in sorted(sizes)) + ".",
         f"Evaluation rows a label: {_counts(label.num_rows for label in merges)}.",
-        f"Features of {_pairs(records.adapter_features)} adapters and {_pairs(records.pair_features)} pairs, at rho "
-        + ", ".join(f"{rho:g}" for rho in sorted({rho for row in records.adapter_features for rho in row.rhos}))
-        + ".",
+        _features(records),
     ]
     return "## What it holds\n\n" + _bullets(told)
+
+
+def _features(records: Records) -> str:
+    if not records.adapter_features:
+        return "No features."
+    shares = sorted({rho for row in records.adapter_features for rho in row.rhos})
+    return (
+        f"Features of {_pairs(records.adapter_features)} adapters and {_pairs(records.pair_features)} pairs, at rho "
+        f"{', '.join(f'{rho:g}' for rho in shares)}."
+    )
 
 
 def _pairs(rows: Iterable[FeatureRow]) -> int:

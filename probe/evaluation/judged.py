@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -117,6 +117,25 @@ class Judgements:
     def plain_pairs(self) -> Judgements:
         """Merges of two without weights and pruning: what AUROC and Spearman are taken over."""
         return self.where(lambda row: row.size == 2 and row.action == PLAIN)
+
+    @cached_property
+    def pairs(self) -> Judgements:
+        """Merges of two, of every recipe."""
+        return self.where(lambda row: row.size == 2)
+
+    @cached_property
+    def sets(self) -> Judgements:
+        """Merges of three or more, of every recipe.
+
+        Apart from pairs wherever there is an interval: in a bootstrap over adapters a set weighs the product over all
+        its members, so that a few sets among many pairs would be most of what is drawn.
+        """
+        return self.where(lambda row: row.size > 2)
+
+    @property
+    def by_kind(self) -> Mapping[str, Judgements]:
+        """Pairs and sets, by these names."""
+        return {"pairs": self.pairs, "sets": self.sets}
 
     def of_size(self, size: int) -> Judgements:
         """Return merges of so many members; sizes are never pooled."""

@@ -62,7 +62,7 @@ def actions(of: Evaluation) -> Section:
 def pairs_of(of: Evaluation) -> Groups:
     """Return the groups of two, and their measured recipes with forecasts."""
     judged = of.predictors[Regime.BANK_AWARE].judged.get(of.rho, NOTHING)
-    return groups_of(judged.where(lambda row: row.size == 2))
+    return groups_of(judged.pairs)
 
 
 def plans_of(groups: Groups) -> dict[str, Plan]:

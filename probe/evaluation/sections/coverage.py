@@ -35,9 +35,10 @@ def coverage(of: Evaluation) -> Section:
         "Whole predictors, fitted without groups of adapters, with their temperature and their conformal radii. "
         "Calibration error is over bins of equal mass: look at *by chance*, what perfect probabilities would show on "
         "as many merges, before you believe it.",
-        f"Coverage is the share of members, of every recipe and size, whose Ret reaches its lower bound: "
+        "Coverage is the share of members, of every recipe, whose Ret reaches its lower bound: "
         f"{1 - of.settings.repeated.alpha:.0%} is nominal. A bound that would need more labels is infinite, which "
-        "routes; such members are not in the coverage.",
+        "routes; such members are not in the coverage. Pairs and sets stand apart: in a bootstrap over adapters a set "
+        "weighs the product over its members, so that few of them would be most of what is drawn.",
     )
     tables = (_calibration(of), _coverage(of), _coverage_by_kind(of))
     gaps = () if any(_tried(of)) else ("Nothing was forecast by a whole predictor.",)
@@ -66,12 +67,15 @@ def _coverage(of: Evaluation) -> Table:
     nominal = 1 - of.settings.repeated.alpha
     rows: list[tuple[Cell, ...]] = []
     for regime, rho, judged in _tried(of):
-        found, worst = coverage_of(judged), worst_coverage_of(judged)
-        own = (bounded_share_of(judged), radius_of(judged))
-        rows.append((str(regime), f"{rho:.0%}", found, in_words(found, nominal), worst, in_words(worst, nominal), *own))
+        for name, some in judged.by_kind.items():
+            if some.rows:
+                coverages = (coverage_of(some), worst_coverage_of(some))
+                told = [cell for one in coverages for cell in (one, in_words(one, nominal))]
+                rows.append((str(regime), f"{rho:.0%}", name, *told, bounded_share_of(some), radius_of(some)))
     columns = (
         "regime",
         "training seen",
+        "merges",
         "members",
         "nominal is",
         "worst of a merge",
@@ -97,10 +101,11 @@ def _coverage_by_kind(of: Evaluation) -> Table:
     domains = {adapter.name: adapter.domain for adapter in of.records.adapters}
     kinds: dict[tuple[str, str], list[int]] = {}
     for number, row in enumerate(judged.rows):
-        kinds.setdefault(("action and operator", f"{row.action}/{row.operator}"), []).append(number)
+        size = "pairs" if row.size == 2 else "sets"
         kinds.setdefault(("members", str(row.size)), []).append(number)
+        kinds.setdefault((f"{size}, action and operator", f"{row.action}/{row.operator}"), []).append(number)
         for domain in {domains[name] for name in row.members}:
-            kinds.setdefault(("with a member of", domain), []).append(number)
+            kinds.setdefault((f"{size}, with a member of", domain), []).append(number)
     rows: list[tuple[Cell, ...]] = []
     for (kind, name), numbers in sorted(kinds.items()):
         some = Judgements(tuple(judged.rows[number] for number in numbers))
@@ -125,7 +130,7 @@ def _reliability(of: Evaluation) -> tuple[Figure, ...]:
 
 
 def _verdicts(of: Evaluation) -> tuple[Verdict, ...]:
-    judged = of.predictors[Regime.BANK_AWARE].judged.get(of.rho, NOTHING)
+    judged = of.predictors[Regime.BANK_AWARE].judged.get(of.rho, NOTHING).pairs
     pairs, nominal = judged.plain_pairs, 1 - of.settings.repeated.alpha
     return (
         Verdict(
@@ -141,7 +146,7 @@ def _verdicts(of: Evaluation) -> tuple[Verdict, ...]:
             "Coverage",
             f"The lower bound covers less than the nominal {nominal:.0%}.",
             OURS,
-            f"coverage of members, bank-aware, at {of.rho:.0%}",
+            f"coverage of members of pairs, bank-aware, at {of.rho:.0%}",
             coverage_of(judged) if judged.rows else None,
             null=nominal,
             is_above=False,

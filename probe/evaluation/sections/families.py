@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from probe.bank.report.charts import Forest, Group
 from probe.bank.report.section import PAPER, Cell, Figure, Section, Table, Verdict, present
@@ -18,7 +18,6 @@ from probe.signals import Family
 
 RULES: Mapping[str, Rule] = {"by the bound": bounded(), "by the point": pointed()}
 FORCED, PAIRWISE = "forced merge (no policy)", "pairwise only (no set model)"
-SIZES: Mapping[str, Callable[[int], bool]] = {"pairs": lambda size: size == 2, "sets": lambda size: size > 2}
 
 
 def families(of: Evaluation) -> Section:
@@ -33,7 +32,7 @@ def families(of: Evaluation) -> Section:
         "has 1, so a rule that routes all keeps all: read Ret beside the share that is kept separate.",
         "Protection of safety adapters is off here: the forecast alone is judged.",
     )
-    tables = (_auroc_table(of), *(_policy_table(of, sizes) for sizes in SIZES), _alone_table(of))
+    tables = (_auroc_table(of), *(_policy_table(of, kind) for kind in NOTHING.by_kind), _alone_table(of))
     return Section("families", title, text, present(tables), _figures(of), _verdicts(of))
 
 
@@ -49,16 +48,16 @@ def _auroc_table(of: Evaluation) -> Table:
     return Table("auroc", "Without each family: AUROC over pairs", columns, tuple(rows), note)
 
 
-def _policy_table(of: Evaluation, sizes: str) -> Table:
+def _policy_table(of: Evaluation, kind: str) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name, judged in _configurations(of):
-        some = judged.where(lambda row: SIZES[sizes](row.size))
+        groups = groups_of(judged.by_kind[kind])
         for rule_name, rule in _rules(name).items():
-            plan = Plan(serve(groups_of(some), rule))
+            plan = Plan(serve(groups, rule))
             if plan.served:
                 rows.append((name, rule_name, plan.average, plan.worst, plan.modules, plan.separate))
     columns = ("configuration", "served", "mean Ret", "worst Ret", "modules an adapter", "share kept separate")
-    return Table(f"policy-{sizes}", f"Measured Ret of what would be served: {sizes}", columns, tuple(rows))
+    return Table(f"policy-{kind}", f"Measured Ret of what would be served: {kind}", columns, tuple(rows))
 
 
 def _configurations(of: Evaluation) -> Iterator[tuple[str, Judgements]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -25,17 +26,16 @@ def over_routing(of: Evaluation) -> Section:
     """Return which merges the bound routes though they were measured to pass, and which it lets through that fail."""
     title = "Over-routing"
     judged = of.predictors[Regime.BANK_AWARE].judged.get(of.rho, NOTHING)
-    worst = judged.worst
+    worst = judged.pairs.worst
     if not worst.members:
-        return Section("over-routing", title, gaps=("No merge of which every member was measured was forecast.",))
+        return Section("over-routing", title, gaps=("No pair of which both sides were measured was forecast.",))
     text = (
-        f"All merges of every size and recipe, bank-aware at {of.rho:.0%}. A merge passes where its worst measured Ret "
-        f"is {TARGET:g} or more. Routing one that passes costs a module, not retention; serving one that fails costs "
+        f"Merges of two by every recipe, bank-aware at {of.rho:.0%}. A merge passes where its worst measured Ret is "
+        f"{TARGET:g} or more. Routing one that passes costs a module, not retention; serving one that fails costs "
         "retention, which the verification before a swap would find.",
     )
-    errors = _errors(worst)
-    figure = _figure(of, worst)
-    return Section("over-routing", title, text, present((_table(worst), errors)), figure, _verdicts(worst))
+    tables = present((_table(worst), _errors({kind: some.worst for kind, some in judged.by_kind.items()})))
+    return Section("over-routing", title, text, tables, _figure(of, worst), _verdicts(worst))
 
 
 def _within(worst: Worst, low: float, high: float) -> Flags:
@@ -66,15 +66,17 @@ def _named(low: float, high: float) -> str:
     return f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
 
 
-def _errors(worst: Worst) -> Table:
-    passes = worst.measured >= TARGET
+def _errors(merges: Mapping[str, Worst]) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for name, column in (("bound", worst.bound), ("point forecast", worst.forecast)):
-        served = column >= TARGET
-        kept = worst.measured[served]
-        found = (passes & ~served, ~passes & served, passes & served, ~passes & ~served)
-        rows.append((name, *(int(one.sum()) for one in found), float(kept.mean()) if len(kept) else None))
+    for size, worst in merges.items():
+        passes = worst.measured >= TARGET
+        for name, column in (("bound", worst.bound), ("point forecast", worst.forecast)) if worst.members else ():
+            served = column >= TARGET
+            kept = worst.measured[served]
+            found = (passes & ~served, ~passes & served, passes & served, ~passes & ~served)
+            rows.append((size, name, *(int(one.sum()) for one in found), float(kept.mean()) if len(kept) else None))
     columns = (
+        "merges",
         "by the",
         "passes but routed",
         "fails but served",

@@ -63,7 +63,7 @@ def _table(of: Evaluation, parameter: str, found: Iterator[Row]) -> Table:
 
 
 def _pairs(of: Evaluation, rho: float) -> Judgements:
-    return of.predictors[Regime.BANK_AWARE].judged.get(rho, NOTHING).where(lambda row: row.size == 2)
+    return of.predictors[Regime.BANK_AWARE].judged.get(rho, NOTHING).pairs
 
 
 def _by_rho(of: Evaluation) -> Iterator[Row]:

@@ -48,7 +48,7 @@ def test_a_split_that_leaves_too_little_is_named_and_tests_nothing(data: Predict
 
 
 def test_the_nominal_coverage_is_within_the_interval(evaluation: Evaluation) -> None:
-    judged = evaluation.predictors[Regime.BANK_AWARE].judged[0.1]
+    judged = evaluation.predictors[Regime.BANK_AWARE].judged[0.1].pairs
     for found in (coverage_of(judged), worst_coverage_of(judged)):
         assert found.low <= 0.9 <= found.high
         assert found.n > 200

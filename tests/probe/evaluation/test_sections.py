@@ -171,12 +171,12 @@ def test_actions_add_up_and_the_labels_known_are_worth_most(sections: tuple[Sect
 
 
 def test_errors_of_the_bound_are_counted_by_hand(sections: tuple[Section, ...], evaluation: Evaluation) -> None:
-    worst = evaluation.predictors[Regime.BANK_AWARE].judged[0.1].worst
-    row = row_of(sections, "over-routing", "errors", "point forecast")
+    worst = evaluation.predictors[Regime.BANK_AWARE].judged[0.1].pairs.worst
+    row = row_of(sections, "over-routing", "errors", "pairs", "point forecast")
     pairs = list(zip(worst.forecast, worst.measured, strict=True))
-    assert row[1] == sum(measured >= 0.85 > forecast for forecast, measured in pairs)
-    assert row[2] == sum(forecast >= 0.85 > measured for forecast, measured in pairs)
-    assert sum(cell for cell in row[1:5] if isinstance(cell, int)) == len(pairs)
+    assert row[2] == sum(measured >= 0.85 > forecast for forecast, measured in pairs)
+    assert row[3] == sum(forecast >= 0.85 > measured for forecast, measured in pairs)
+    assert sum(cell for cell in row[2:6] if isinstance(cell, int)) == len(pairs)
     shares = [estimates(row)[1] for row in rows_of(sections, "over-routing", "distance")]
     assert sum(one.n for one in shares) == len(pairs)
     assert shares[0].value > shares[-1].value
