@@ -27,9 +27,14 @@ SHOWN_SIGNALS = ", all signals"
 
 
 def fit(
-    records: Annotated[Path, typer.Argument(help="Folder of records (mergeprobe bank label --out).")],
+    records: Annotated[Path | None, typer.Argument(help="Folder of records (mergeprobe bank label --out).")] = None,
+    from_registry: Annotated[
+        str | None, typer.Option(help="URL of a bank's registry, to learn from what it has verified instead.")
+    ] = None,
+    state: Annotated[Path, typer.Option(help="State folder of that bank, for its signals.")] = Path("var"),
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the predictor; none: RECORDS-predictor, beside the records.")
+        Path | None,
+        typer.Option(help="Folder of the predictor; none: RECORDS-predictor, or `predictor` in the state folder."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of folds, draws and training: the same seed, the same predictor.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Of the trees.")] = 1,
@@ -38,20 +43,34 @@ def fit(
     """Fit a predictor to the records of a bank, and print how well it forecasts adapters that it has not seen.
 
     Example: `mergeprobe fit ./records --out ./predictor`
+
+    Example: `mergeprobe fit --from-registry sqlite:///var/registry.db`
     """
     # Imports torch, which `--help` must not wait for.
-    from probe.bank.record_files import read_records
     from probe.predictors.options import FitOptions
     from probe.predictors.predictor import write_predictor
 
-    folder = out or records.resolve().with_name(f"{records.resolve().name}-predictor")
-    predictor = _fitted(read_records(records), FitOptions(seed=seed, num_threads=threads))
+    measured, beside = _source(records, from_registry, state)
+    folder = out or beside
+    predictor = _fitted(measured, FitOptions(seed=seed, num_threads=threads))
     write_predictor(folder, predictor)
     if as_json:
         typer.echo(json.dumps(predictor.card.as_json() | {"folder": str(folder)}, indent=2))
         return
     _print_card(predictor.card)
     console.print(f"The predictor is in {folder}.", highlight=False)
+
+
+def _source(records: Path | None, registry: str | None, state: Path) -> tuple[Records, Path]:
+    """Return what was measured, and where its predictor goes unless told otherwise."""
+    from probe.bank.record_files import read_records
+    from serve.registry_records import registry_records
+
+    if records is not None and registry is None:
+        return read_records(records), records.resolve().with_name(f"{records.resolve().name}-predictor")
+    if registry is not None and records is None:
+        return registry_records(registry, state / "signals"), state / "predictor"
+    raise typer.BadParameter("name a folder of records or --from-registry, one of the two")
 
 
 def _fitted(records: Records, options: FitOptions) -> Predictor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -250,27 +251,29 @@ def test_a_running_group_stays_unless_a_trial_promises_more_than_the_margin() ->
 
 
 def random_kept(seed: int, low: float = 0.0, high: float = 0.3) -> Kept:
-    """Return forecasts with a random loss for every ordered pair and operator."""
+    """Return forecasts with a random loss for every ordered pair, operator and weights."""
+
+    @cache
+    def loss(member: str, other: str, operator: str, weights: tuple[float, ...]) -> float:
+        return random.Random(f"{seed} {member} {other} {operator} {weights}").uniform(low, high)
 
     def kept(recipe: Recipe) -> Mapping[str, float]:
-        losses = {
-            member: sum(
-                random.Random(f"{seed} {member} {other} {recipe.operator} {recipe.weights}").uniform(low, high)
-                for other in recipe.members
-                if other != member
-            )
-            for member in recipe.members
+        pairs = {one: [other for other in recipe.members if other != one] for one in recipe.members}
+        return {
+            one: 1.0 - sum(loss(one, other, recipe.operator, recipe.weights) for other in others)
+            for one, others in pairs.items()
         }
-        return {member: 1.0 - loss for member, loss in losses.items()}
 
     return kept
 
 
 NAMES = "abcdef"
+TRIPLES = Settings(max_trials=99, max_group_size=3)
+"""Groups of up to three, so that a plan of six adapters takes milliseconds."""
 seeds = st.integers(0, 10**6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds, size=st.integers(1, len(NAMES)), shielded=st.sets(st.sampled_from(NAMES), max_size=2))
 def test_whatever_is_forecast_every_plan_is_safe_and_trials_come_to_an_end(
     seed: int, size: int, shielded: set[str]
@@ -284,22 +287,22 @@ def test_whatever_is_forecast_every_plan_is_safe_and_trials_come_to_an_end(
     assert table(decisions, bank.verdicts) == bank.current
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds, order=st.randoms(use_true_random=False))
 def test_neither_order_nor_names_matter(seed: int, order: random.Random) -> None:
     bank = bank_of(NAMES)
-    decisions, trials = plan(bank, random_kept(seed))
+    decisions, trials = plan(bank, random_kept(seed), TRIPLES)
     renamed = dict(zip(NAMES, order.sample([f"n{i}" for i in range(len(NAMES))], len(NAMES)), strict=True))
     others = [replace(c, adapter=replace(c.adapter, name=renamed[c.adapter.name])) for c in bank.candidates]
     order.shuffle(others)
-    other_decisions, other_trials = plan(replace(bank, candidates=tuple(others)), random_kept(seed))
+    other_decisions, other_trials = plan(replace(bank, candidates=tuple(others)), random_kept(seed), TRIPLES)
     assert {d.revision: (d.placement, d.recipe) for d in decisions} == {
         d.revision: (d.placement, d.recipe) for d in other_decisions
     }
     assert [trial.recipes for trial in trials] == [trial.recipes for trial in other_trials]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds)
 def test_adding_a_useless_adapter_never_lowers_the_score(seed: int) -> None:
     """g fits nobody: what the plan gains over keeping all separate is the same without it."""
@@ -308,10 +311,10 @@ def test_adding_a_useless_adapter_never_lowers_the_score(seed: int) -> None:
     def with_useless(recipe: Recipe) -> Mapping[str, float]:
         return dict.fromkeys(recipe.members, 0.1) if "r-g" in recipe.members else kept(recipe)
 
-    assert target_gain(NAMES + "g", with_useless) == pytest.approx(target_gain(NAMES, kept))
+    assert target_gain(NAMES + "g", with_useless, TRIPLES) == pytest.approx(target_gain(NAMES, kept, TRIPLES))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds, size=st.integers(2, 5))
 def test_never_worse_than_an_operator_that_merges_all(seed: int, size: int) -> None:
     """Section 5.5, for a bank: wherever one operator may merge everybody, the plan scores at least as much."""
@@ -321,12 +324,12 @@ def test_never_worse_than_an_operator_that_merges_all(seed: int, size: int) -> N
         predicted = kept(recipe)
         if min(predicted.values()) - 0.03 >= 0.85:
             direct = 0.5 * (size - 1) - sum(1 - value for value in predicted.values())
-            assert target_gain(NAMES[:size], kept) >= direct - 1e-9
+            assert target_gain(NAMES[:size], kept, Settings(max_trials=99)) >= direct - 1e-9
 
 
-def target_gain(names: str, kept: Kept) -> float:
+def target_gain(names: str, kept: Kept, planner_settings: Settings) -> float:
     """Return what the partition that a planner aims at adds to the score of keeping all separate."""
-    by = planner(kept, Settings(max_trials=99))
+    by = planner(kept, planner_settings)
     _, trials = by.plan(bank_of(names))
     total = 0.0
     for trial in (trial for trial in trials if not trial.explores):
@@ -401,10 +404,10 @@ def test_other_evidence_of_an_adapter_is_asked_about() -> None:
 
 
 def test_a_large_bank_is_not_asked_about_all_pairs() -> None:
-    bank, forecasts = large_bank(150)
+    bank, forecasts = large_bank(60)
     ForecastPlanner(Settings(), forecasts).plan(bank)
     pairs = {recipe.members for recipe in forecasts.asked if len(recipe.members) == 2}
-    assert len(pairs) < 150 * 20 < 150 * 149 / 2
+    assert 0 < len(pairs) <= 60 * 9, "nine neighbours each, of 1770 pairs"
 
 
 def test_a_large_bank_is_planned_as_well_as_its_ring_allows() -> None:

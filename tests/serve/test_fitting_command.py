@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from probe.bank.record_files import write_records
+from probe.bank.record_files import read_records, write_records
+from probe.bank.records import Records
 from probe.predictors.fitting import TooFewLabels
 from probe.predictors.options import FitOptions
 from probe.predictors.predictor import Predictor
@@ -55,3 +56,31 @@ def test_too_few_labels_are_an_error_of_ours(tmp_path: Path) -> None:
     assert isinstance(result.exception, TooFewLabels)
     assert isinstance(result.exception, MergeProbeError)
     assert not (tmp_path / "few-predictor").exists()
+
+
+def test_a_registry_is_a_source_too(records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def of_registry(url: str, signals: Path) -> Records:
+        asked.append((url, signals))
+        return read_records(records)
+
+    monkeypatch.setattr("serve.registry_records.registry_records", of_registry)
+    given = ["fit", "--from-registry", "sqlite:///bank.db", "--state", str(tmp_path)]
+    result = CliRunner().invoke(app, [*given, "--json"])
+    assert result.exit_code == 0, result.output
+    assert asked == [("sqlite:///bank.db", tmp_path / "signals")]
+    assert Predictor.load(tmp_path / "predictor").card.num_pair_labels == 90
+
+
+@pytest.mark.parametrize("given", [[], ["records", "--from-registry", "sqlite:///bank.db"]])
+def test_one_source_is_expected(given: list[str]) -> None:
+    result = CliRunner().invoke(app, ["fit", *given])
+    assert result.exit_code == 2
+    assert "one of the two" in result.output
+
+
+def test_an_empty_registry_says_what_it_lacks(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    result = CliRunner().invoke(app, ["fit", "--from-registry", url, "--state", str(tmp_path)])
+    assert isinstance(result.exception, TooFewLabels)
