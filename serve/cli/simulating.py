@@ -41,9 +41,7 @@ def simulate(
     adapters: Annotated[int, typer.Option(min=1, help="Adapters in the simulated bank.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the bank, the traffic and the noise: same seed, same run.")] = 0,
     ticks: Annotated[int, typer.Option(min=1, help="Plans made, each with its measurements.")] = 10,
-    trials: Annotated[
-        int | None, typer.Option(min=0, help="Groups measured a tick; none: adapters / 20.")
-    ] = None,
+    trials: Annotated[int | None, typer.Option(min=0, help="Groups measured a tick; none: adapters / 20.")] = None,
     traffic: Annotated[TraceName, typer.Option(help="What the adapters' retention weighs.")] = TraceName.uniform,
     records: Annotated[Path | None, typer.Option(help="Measured records that the simulation is fitted to.")] = None,
     as_json: AsJson = False,
