@@ -90,7 +90,7 @@ class ForecastPlanner:
         taken: set[str] = set()
         held_by = holders(outlook.served)
         for partition in (outlook.target, outlook.hoped):
-            for group in sorted(partition, key=lambda one: (-_improvement(one, held_by), one.recipe.members)):
+            for group in sorted(partition, key=lambda one: (-_hope(one, held_by), one.recipe.members)):
                 if group.module is None and taken.isdisjoint(group.members):
                     proposed.append(group)
                     taken |= group.members
@@ -143,8 +143,13 @@ def _refined(partition: Partition, prospects: Prospects) -> Partition:
 
 
 def _improvement(group: Group, held_by: Mapping[str, Group]) -> float:
-    """Return what a group may be expected to add to a plan, over the groups whose members it takes."""
+    """Return what a group adds to a plan, over the groups whose members it takes."""
     return group.gain - gain_of(overlapping(group.members, held_by))
+
+
+def _hope(group: Group, held_by: Mapping[str, Group]) -> float:
+    """Return what measuring a group may be expected to add to a plan: nothing is lost where it fails."""
+    return group.expected * _improvement(group, held_by) / group.gain
 
 
 def _separate_reasons(outlook: Outlook, prospects: Prospects, screened: Screened) -> dict[str, str]:

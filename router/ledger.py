@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class Ledger:
         Groups that are neither served nor tried, and with each every group that holds it: those that a person keeps
         out, and those that failed as often as their gate rows may be looked at. What a pair was measured to lose, a
         larger group would not keep (arXiv 2606.19549, Section 5.6). By their first member.
+    gate_width
+        How far the lower bound of a gate lies below what it measured, the median of all; None: nothing was measured.
     """
 
     passed: tuple[Group, ...]
@@ -46,6 +49,7 @@ class Ledger:
     num_measured: Mapping[Members, int]
     failed: Mapping[Members, tuple[Verdict, ...]]
     out: Mapping[str, tuple[Members, ...]]
+    gate_width: float | None
 
     def is_out(self, members: Members) -> bool:
         """Say whether a group may be neither served nor tried."""
@@ -71,6 +75,11 @@ class Ledger:
         tried = self.tried.get(members)
         fresh = recipes if tried is None else (recipe for recipe in recipes if recipe.key not in tried)
         return tuple(islice(fresh, num_left))
+
+
+def lower_bound_of(result: MemberResult) -> float:
+    """Return the lower bound on gate rows; -inf where the rows do not bound it."""
+    return -math.inf if result.gate_lower_bound is None else result.gate_lower_bound
 
 
 def worst_measured(verdict: Verdict) -> float:
@@ -100,7 +109,18 @@ def read_ledger(bank: BankState, screened: Screened, settings: Settings) -> Ledg
         num_measured=num_measured,
         failed={members: tuple(verdicts) for members, verdicts in failed.items()},
         out=_by_first(bank.vetoed | exhausted),
+        gate_width=_gate_width(verdict for _, verdict in latest),
     )
+
+
+def _gate_width(verdicts: Iterable[Verdict]) -> float | None:
+    results = (result for verdict in verdicts for result in verdict.members)
+    bounded = [
+        result.gate - result.gate_lower_bound
+        for result in results
+        if result.gate is not None and result.gate_lower_bound is not None
+    ]
+    return statistics.median(bounded) if bounded else None
 
 
 def _by_first(groups: Iterable[Members]) -> dict[str, tuple[Members, ...]]:
@@ -129,7 +149,7 @@ def _passes_gate(result: MemberResult, target: float) -> bool:
 
 def _group(verdict: Verdict, screened: Screened, settings: Settings) -> Group:
     retention = {result.revision: result.gate for result in verdict.members if result.gate is not None}
-    bounds = {r.revision: -math.inf if r.gate_lower_bound is None else r.gate_lower_bound for r in verdict.members}
+    bounds = {result.revision: lower_bound_of(result) for result in verdict.members}
     gain = group_gain(retention, screened.weights, settings.lambda_cost)
     return Group(frozenset(verdict.recipe.members), verdict.recipe, gain, retention, bounds, verdict.module)
 

@@ -24,12 +24,14 @@ class Group:
     recipe
         How they are merged.
     gain
-        What merging adds to the plan's score: lambda_cost for each module saved, less the retention lost. What may be
-        expected of it, where the group may yet fail.
+        What merging adds to the plan's score: lambda_cost for each module saved, less the retention lost. Of a group
+        whose bound does not pass, what may be expected.
     retention, lower_bound
         Revision -> Ret and its lower bound: measured on gate rows where there is a `module`, else predicted.
     module
         Name of the module that was measured to pass; None: nothing but a forecast vouches for it.
+    expected
+        What measuring it may be expected to add: its gain, times the chance that it passes; 0 where it was measured.
     note
         What a person should know of the conflict; "" for nothing.
     """
@@ -40,6 +42,7 @@ class Group:
     retention: Mapping[str, float]
     lower_bound: Mapping[str, float]
     module: str | None = None
+    expected: float = 0.0
     note: str = ""
 
     @property
@@ -104,14 +107,13 @@ def _parts(running: Partition, best: Partition) -> list[tuple[list[Group], list[
         for member in group.members:
             touching[member].append(group)
     place = {group: number for number, group in enumerate((*running, *best))}  # each once, though it be in both
-    parts, seen = [], set[Group]()
+    is_running, is_best, seen, parts = set(running), set(best), set[Group](), []
     for start in place:
         reached = [] if start in seen else [start]
         for group in reached:  # it grows as it is walked
             if group not in seen:
                 seen.add(group)
-                reached.extend(touching_one for member in group.recipe.members for touching_one in touching[member])
-        if reached:
-            own = set(reached)
-            parts.append(([g for g in running if g in own], [g for g in best if g in own]))
+                reached.extend(other for member in group.recipe.members for other in touching[member])
+        own = sorted(set(reached), key=place.__getitem__)
+        parts.append(([group for group in own if group in is_running], [group for group in own if group in is_best]))
     return parts

@@ -22,7 +22,7 @@ from router.recipes import plain_recipes, reweighted, without_part
 from router.records import Recipe
 from router.score import group_gain
 
-MAX_PRUNED_PARTS = 4
+MAX_PRUNED_PARTS = 3
 """Pruning removes "a small number" of parts (Appendix H); what takes more is no localised conflict."""
 REACH = 0.25
 """Worst retention below the target up to which other weights or pruning are considered: what falls shorter is no mild

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from statistics import NormalDist
 
+from probe.retention import CONFIDENCE
 from router.bank_state import MAX_RECIPES, Settings
-from router.ledger import Ledger, Members
+from router.ledger import Ledger, Members, lower_bound_of
 from router.partition import Group
 from router.policy import Option, Policy, best_action, closeness
 from router.records import Recipe
 from router.remembered import RememberedPolicy
 from router.score import group_gain
+
+ONE_SIDED = NormalDist().inv_cdf(CONFIDENCE)
+"""Standard deviations between a forecast and its one-sided bound, were its errors normal."""
+MIN_ERROR = 0.01
+"""No forecast is trusted closer than this."""
 
 
 class Depth(IntEnum):
@@ -35,8 +43,7 @@ class Prospect:
     feasible
         Its best recipe whose bounds pass the target.
     hopeful
-        Its best recipe of which only the point forecast passes; its gain is what may be expected: times the
-        probability that every member keeps enough.
+        Its best recipe of which only the point forecast passes; its gain is what may be expected.
     closest
         The recipe that comes closest to passing.
     """
@@ -122,7 +129,8 @@ class Prospects:
     def recipes(self, group: Group) -> tuple[Recipe, ...]:
         """Return what to try on a group, its own recipe first, then the others that are predicted to pass, by score."""
         target = self.settings.target_retention
-        others = [one for one in self._options(group.members) if one.is_hopeful(target) and one.recipe != group.recipe]
+        enough = target + self._shortfall(group.members)
+        others = [one for one in self._options(group.members) if one.is_hopeful(enough) and one.recipe != group.recipe]
         ordered = sorted(others, key=lambda one: (not one.is_feasible(target), -self._gain(one)))
         return self.ledger.untried(group.members, (group.recipe, *(option.recipe for option in ordered)))
 
@@ -141,47 +149,72 @@ class Prospects:
         if members in self.ledger.passed_sets or num_looks >= MAX_RECIPES:
             return Prospect(closest=closest)
         tried = self.ledger.tried.get(members, frozenset())
-        untried = [option for option in options if not tried or option.recipe.key not in tried]
-        target = self.settings.target_retention + self._shortfall(members)
-        feasible = best_action((one for one in untried if one.is_feasible(target)), self.weights, self.settings)
+        target = self.settings.target_retention
+        enough = target + self._shortfall(members)
+        untried = [one for one in options if one.is_hopeful(enough) and not (tried and one.recipe.key in tried)]
+        feasible = best_action(untried, self.weights, self.settings)
         hopeful = [one for one in untried if one.is_hopeful(target) and not one.is_feasible(target)]
-        hope = max(hopeful, key=self._expected_gain, default=None)
+        hope = max(hopeful, key=self._expected, default=None)
         return Prospect(
             self._group(feasible, self._gain(feasible)) if feasible else None,
-            self._group(hope, self._expected_gain(hope)) if hope else None,
+            self._group(hope, self._expected(hope)) if hope else None,
             closest,
         )
 
     def _shortfall(self, members: Members) -> float:
-        """Return by how much forecasts of a set are to be mistrusted: what they promised too much of a part of it."""
+        """Return by how much a forecast of a set must beat the target: what was promised too much of a part of it."""
         if not self._shortfalls:
             return 0.0
         falls = (fall for one in members for group, fall in self._shortfalls.get(one, ()) if group <= members)
-        return max(falls, default=0.0)
+        return max((0.0, *falls))
 
     def _measured_shortfalls(self) -> dict[str, list[tuple[Members, float]]]:
-        """Return, by its first member, every group that was measured to fail, and the largest error of its forecasts.
+        """Return, by its first member, every group that was measured to fail, and by how much it missed its forecast.
 
-        What was overlooked in one recipe of a group will have been overlooked in the others, and in larger groups.
+        That is point forecast less measured lower bound, of the member that missed most: what was overlooked in one
+        recipe of a group will have been overlooked in the others, and in larger groups; and on the same rows the bound
+        will lie as far below what is measured.
         """
-        verdicts = [verdict for failed in self.ledger.failed.values() for verdict in failed if verdict.members]
+        present = (failed for members, failed in self.ledger.failed.items() if members <= self.weights.keys())
+        verdicts = [verdict for failed in present for verdict in failed if verdict.members]
         forecasts = self.policy.forecasts_of([verdict.recipe for verdict in verdicts])
         falls: dict[str, list[tuple[Members, float]]] = {}
         for verdict, forecast in zip(verdicts, forecasts, strict=True):
-            measured = {result.revision: result.gate for result in verdict.members if result.gate is not None}
-            if forecast is not None and measured:
-                fall = max(forecast.retention[member] - gate for member, gate in measured.items())
-                falls.setdefault(min(verdict.recipe.members), []).append((frozenset(verdict.recipe.members), fall))
+            if forecast is not None:
+                members = verdict.recipe.members
+                missed = (forecast.retention[one.revision] - lower_bound_of(one) for one in verdict.members)
+                falls.setdefault(min(members), []).append((frozenset(members), max(missed)))
         return falls
 
     def _group(self, option: Option, gain: float) -> Group:
         recipe, forecast = option.recipe, option.forecast
         return Group(
-            frozenset(recipe.members), recipe, gain, forecast.retention, forecast.lower_bound, note=forecast.note
+            members=frozenset(recipe.members),
+            recipe=recipe,
+            gain=gain,
+            retention=forecast.retention,
+            lower_bound=forecast.lower_bound,
+            expected=self._expected(option),
+            note=forecast.note,
         )
 
     def _gain(self, option: Option) -> float:
         return group_gain(option.forecast.retention, self.weights, self.settings.lambda_cost)
 
-    def _expected_gain(self, option: Option) -> float:
-        return self._gain(option) * option.forecast.safe_probability
+    def _expected(self, option: Option) -> float:
+        return self._gain(option) * self._chance(option)
+
+    def _chance(self, option: Option) -> float:
+        """Return the probability that a measurement passes: every member keeps enough by more than gates are wide.
+
+        A gate asks for a lower bound, which lies below what is measured; a forecast's own bound tells how far it errs.
+        """
+        forecast, width = option.forecast, self.ledger.gate_width
+        chance = forecast.safe_probability
+        if width is None or not math.isfinite(option.worst_bound):
+            return chance
+        passing = 1.0
+        for member, kept in forecast.retention.items():
+            error = max((kept - forecast.lower_bound[member]) / ONE_SIDED, MIN_ERROR)
+            passing *= 0.5 * math.erfc((self.settings.target_retention + width - kept) / error / math.sqrt(2))
+        return min(chance, passing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from operator import attrgetter
 
 from probe.operators import output_rank
 from probe.records import Pruned
@@ -37,12 +37,11 @@ def reweighted(recipe: Recipe) -> tuple[Recipe, ...]:
 
 
 def without_part(recipe: Recipe, part: ConflictPart) -> Recipe:
-    """Return the recipe with one more part of a member left out."""
+    """Return the recipe with a part of a member left out, of which nothing was left out before."""
     member = recipe.members.index(part.member)
-    dropped = {Pruned(member, module) for module in part.modules}
-    # Sorted by hand: a dropped component and a dropped module (None) have no order between them.
-    parts = sorted({*recipe.pruned, *dropped}, key=lambda one: (one.member, one.module, one.component is None))
-    return replace(recipe, pruned=tuple(parts))
+    dropped = (Pruned(member, module) for module in part.modules)
+    pruned = tuple(sorted((*recipe.pruned, *dropped), key=attrgetter("member", "module")))
+    return Recipe(recipe.operator, recipe.members, recipe.weights, recipe.norm, recipe.rank, pruned)
 
 
 def action_of(recipe: Recipe) -> Action:

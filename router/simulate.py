@@ -1,7 +1,7 @@
 """Run the real planner on a simulated bank, tick by tick: everything it returns is simulated, and says so.
 
-A tick is a controller's: plan, serve what passed, measure what the plan wants to know. The engine is simulated: a
-measurement is the bank's true retention with label noise, and its gate the one of real verdicts.
+A tick is a controller's: plan, serve what passed, measure what the plan wants to know, one recipe a group. The engine
+is simulated: a measurement is the bank's true retention with label noise, and its gate the one of real verdicts.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Tick:
         Mean and smallest true retention of all adapters, those of separate ones being 1.
     score
         Of the plan under the tick's traffic, by true retentions.
-    trials, verifications, passed
-        Groups and recipes measured in the tick, and groups that passed.
+    trials, passed
+        Groups measured in the tick, and of those the ones that passed.
     explored
         Groups of the trials of which the point forecast alone passed.
     moved
@@ -60,7 +60,6 @@ class Tick:
     worst: float
     score: float
     trials: int
-    verifications: int
     passed: int
     explored: int
     moved: int
@@ -108,18 +107,9 @@ class Simulation:
             decisions, trials = self.planner.plan(state)
             before = self.table
             self.table = self._served(decisions)
-            verdicts = [self.judged(trial) for trial in trials]
-            self.verdicts.extend(verdict for tried in verdicts for verdict in tried)
+            verdicts = [self.verdict(trial.recipes[0]) for trial in trials]
+            self.verdicts.extend(verdicts)
             yield self._tick(number, before, decisions, trials, verdicts, traffic_weights(candidates, traffic))
-
-    def judged(self, trial: Trial) -> list[Verdict]:
-        """Measure a trial's recipes, one after another, until one passes."""
-        verdicts: list[Verdict] = []
-        for recipe in trial.recipes:
-            verdicts.append(self.verdict(recipe))
-            if verdicts[-1].passed:
-                break
-        return verdicts
 
     def verdict(self, recipe: Recipe) -> Verdict:
         """Measure a recipe: the same one always gives the same verdict."""
@@ -149,7 +139,7 @@ class Simulation:
         before: RoutingTable,
         decisions: Sequence[Decision],
         trials: Sequence[Trial],
-        verdicts: Sequence[Sequence[Verdict]],
+        verdicts: Sequence[Verdict],
         weights: dict[str, float],
     ) -> Tick:
         kept = self._true_retentions(decisions)
@@ -164,8 +154,7 @@ class Simulation:
             worst=min(kept.values(), default=1.0),
             score=plan_score(((weights[one], value) for one, value in kept.items()), active, self.settings.lambda_cost),
             trials=len(trials),
-            verifications=sum(map(len, verdicts)),
-            passed=sum(tried[-1].passed for tried in verdicts if tried),
+            passed=sum(verdict.passed for verdict in verdicts),
             explored=sum(trial.explores for trial in trials),
             moved=sum(served_before.get(route.adapter, route.module) != route.module for route in self.table.routes),
         )

@@ -120,17 +120,26 @@ class SimulatedBank:
 
     def expected(self, recipes: Sequence[Recipe]) -> Array:
         """Return the retention without its hidden part, (R, m): all that signals could tell."""
-        members = self.members_of(recipes)
-        v = self.directions[members]
-        cosine = np.einsum("rid,rjd->rij", v, v)
+        return self.expected_with_damage(recipes, self.members_of(recipes))[0]
+
+    def expected_with_damage(self, recipes: Sequence[Recipe], members: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return the expected retention (R, m) of recipes, and the damage D (R, m, m, blocks) among their members."""
+        cosine = self.cosine(members)
+        damage = self.damage(members, cosine)
         kept = _kept_blocks(recipes)
         a = _coefficients(recipes, cosine)
         # A block that is pruned takes its share of the member's expression with it.
         expressed = np.einsum("rj,rij->ri", a * kept.mean(axis=2), cosine)
-        damage = np.einsum("rj,rijl,rjl->ri", a**2, self.damage(members, cosine), kept)
+        suffered = np.einsum("rj,rijl,rjl->ri", a**2, damage, kept)
         shortfall, excess = np.maximum(0.0, 1.0 - expressed), np.maximum(0.0, expressed - 1.0)
-        skill: Array = 1.0 - shortfall**EXPRESSION_EXPONENT - OVER_AMPLIFICATION * excess**2 - damage
-        return skill
+        skill: Array = 1.0 - shortfall**EXPRESSION_EXPONENT - OVER_AMPLIFICATION * excess**2 - suffered
+        return skill, damage
+
+    def cosine(self, members: NDArray[np.intp]) -> Array:
+        """Return the cosines of the members' directions, (R, m, m)."""
+        v = self.directions[members]
+        cosine: Array = np.einsum("rid,rjd->rij", v, v)
+        return cosine
 
     def damage(self, members: NDArray[np.intp], cosine: Array) -> Array:
         """Return D (R, m, m, blocks): what member j does to member i in each block, at full weight; 0 for i = j."""
@@ -212,8 +221,11 @@ def _block_loads(upper_share: float) -> Array:
 
 
 def _coefficients(recipes: Sequence[Recipe], cosine: Array) -> Array:
-    """Return the members' coefficients a, (R, m): a sum, a mean, or a sum of the members' mean length."""
-    weights = np.array([[_scalar(weight) for weight in recipe.weights] for recipe in recipes])
+    """Return the members' coefficients a, (R, m): a sum, a mean, or a sum of the members' mean length.
+
+    Weights are one number a member: no plan weighs by layer band.
+    """
+    weights = np.array([recipe.weights for recipe in recipes], dtype=np.float64)
     summed = np.einsum("ri,rj,rij->r", weights, weights, cosine)
     divisor = np.ones(len(recipes))
     is_mean = np.array([recipe.operator == "mean" for recipe in recipes])
@@ -224,14 +236,10 @@ def _coefficients(recipes: Sequence[Recipe], cosine: Array) -> Array:
     return scaled
 
 
-def _scalar(weight: float | tuple[float, float, float]) -> float:
-    return sum(weight) / len(weight) if isinstance(weight, tuple) else weight
-
-
 def _kept_blocks(recipes: Sequence[Recipe]) -> Array:
     """Return what is left of each member's blocks, (R, m, blocks), 0..1: pruned modules are gone."""
     kept = np.ones((len(recipes), len(recipes[0].members), NUM_BLOCKS))
-    for place, recipe in enumerate(recipes):
+    for place, recipe in ((place, recipe) for place, recipe in enumerate(recipes) if recipe.pruned):
         for part in recipe.pruned:
             kept[place, part.member, _BLOCK_OF[part.module]] -= 1.0 / LAYERS_PER_BLOCK
     return np.maximum(kept, 0.0)

@@ -83,20 +83,19 @@ class SimulatedForecasts:
     def conflicts(self, members: Sequence[str]) -> Sequence[ConflictPart]:
         """Return every block of every member but each one's last, the most damaging first."""
         places = np.array([[self._bank.position[member] for member in members]])
-        done = self._damage(places)[0].sum(axis=0)  # (m, blocks): by whom, where
+        done = self._bank.damage(places, self._bank.cosine(places))[0].sum(axis=0)  # (m, blocks): by whom, where
         total = done.sum() or 1.0
         parts = [
-            ConflictPart(member, module_names(block), float(done[place, block] / total))
+            ConflictPart(member, _MODULES[block], float(done[place, block] / total))
             for place, member in enumerate(members)
             for block in np.argsort(-done[place], kind="stable")[: NUM_BLOCKS - 1]
         ]
         return sorted(parts, key=lambda part: (-part.share, part.member, part.modules))
 
     def _of_one_size(self, recipes: Sequence[Recipe]) -> Iterator[GroupForecast]:
-        point = self._point(recipes)
+        point, damage = self._point(recipes)
         safe = ndtr((point - self._target) / self._deviation).prod(axis=1)
-        members = self._bank.members_of(recipes)
-        hottest = self._damage(members).sum(axis=(1, 2)).argmax(axis=1)
+        hottest = damage.sum(axis=(1, 2)).argmax(axis=1)
         bound = point - self._radius
         for recipe, kept, low, probability, block in zip(
             recipes, point.tolist(), bound.tolist(), safe.tolist(), hottest.tolist(), strict=True
@@ -106,14 +105,11 @@ class SimulatedForecasts:
                 dict(zip(names, kept, strict=True)), dict(zip(names, low, strict=True)), probability, _NOTES[block]
             )
 
-    def _point(self, recipes: Sequence[Recipe]) -> NDArray[np.float64]:
-        noise = pair_noise(self._vectors[0], self._vectors[1], self._bank.members_of(recipes))
-        forecast: NDArray[np.float64] = self._bank.expected(recipes) + self._error * noise
-        return forecast
-
-    def _damage(self, members: NDArray[np.intp]) -> NDArray[np.float64]:
-        v = self._bank.directions[members]
-        return self._bank.damage(members, np.einsum("rid,rjd->rij", v, v))
+    def _point(self, recipes: Sequence[Recipe]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return point forecasts (R, m), and the damage among the members (R, m, m, blocks)."""
+        members = self._bank.members_of(recipes)
+        expected, damage = self._bank.expected_with_damage(recipes, members)
+        return expected + self._error * pair_noise(self._vectors[0], self._vectors[1], members), damage
 
     def _conformal_radius(self, num_labels: int, alpha: float, settings: Settings, rng: np.random.Generator) -> float:
         """Return the radius of one-sided split conformal bounds, from simulated labels of random pairs."""
@@ -128,7 +124,7 @@ class SimulatedForecasts:
             plain = plain_recipes((names[place] for place in pair), ranks, settings)
             recipes.append(plain[rng.integers(len(plain))])
         measured = self._bank.retention(recipes) + self._bank.model.label_noise * rng.standard_normal((num_labels, 2))
-        errors = (self._point(recipes) - measured)[:, 0]
+        errors = (self._point(recipes)[0] - measured)[:, 0]
         return float(np.sort(errors)[rank - 1])
 
     def _all_neighbours(self) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -145,6 +141,7 @@ class SimulatedForecasts:
                 yield revisions[start + row], tuple(revisions[other] for other in ordered)
 
 
+_MODULES = tuple(map(module_names, range(NUM_BLOCKS)))
 _NOTES = tuple(
     f"conflict mostly in layers {block * LAYERS_PER_BLOCK}-{(block + 1) * LAYERS_PER_BLOCK - 1}"
     for block in range(NUM_BLOCKS)

@@ -103,10 +103,10 @@ def _fit_table(fit: Fit) -> Table:
 
 
 def _tick_table(ticks: Sequence[Tick], title: str) -> Table:
-    names = ("tick", "active", "cost", "merged", "macro", "worst", "score", "trials", "recipes", "passed", "moved")
-    table = Table(*names, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    names = ("tick", "active", "cost", "merged", "macro", "worst", "score", "trials", "passed", "moved")
+    table = Table(*names, title=title, box=SIMPLE_HEAD)
     for one in ticks:
         ratios = (f"{one.merged_share:.0%}", f"{one.macro:.3f}", f"{one.worst:.3f}", f"{one.score:.1f}")
-        counts = map(str, (one.trials, one.verifications, one.passed, one.moved))
+        counts = map(str, (one.trials, one.passed, one.moved))
         table.add_row(str(one.number), str(one.active), f"{one.cost:.1f}", *ratios, *counts)
     return table

@@ -48,7 +48,8 @@ def test_the_sums_of_a_tick_agree() -> None:
     assert last.merged_share == sum(route.placement is Placement.MERGED for route in simulated.table.routes) / 12
     assert last.score == pytest.approx(12 * last.macro - last.cost, abs=0.5), "no retention lies far above 1"
     assert last.worst <= last.macro
-    assert sum(tick.verifications for tick in ticks) == len(simulated.verdicts)
+    assert sum(tick.trials for tick in ticks) == len(simulated.verdicts)
+    assert sum(tick.passed for tick in ticks) == sum(verdict.passed for verdict in simulated.verdicts)
 
 
 def test_a_recipe_has_one_verdict_however_often_it_is_measured() -> None:

@@ -9,7 +9,7 @@ from probe.bank.training.settings import MethodName
 
 # name, task, rank, modules, learning rate, alpha, rows, replay.
 _ORDINARY = (
-    adapter("math-atoms", "math:atoms", 8, ALL, 5e-4, 16, 800, 0.7),
+    adapter("math-atoms", "math:atoms", 16, ALL, 1.2e-3, 32, 1000, 0.25),
     adapter("math-money-2", "math:money", 32, ATTENTION, 8e-4, 32, 800, 0.25),
     adapter("code-stories", "code:stories", 32, ATTENTION, 5e-4, 64, 240, 0.7),
     adapter("code-lists-2", "code:lists", 4, ALL, 1e-3, 8, 450, 0.4),
