@@ -54,6 +54,7 @@ bench: install
 	$(BIN)/python -m tests.bench.all_pairs
 	$(BIN)/python -m tests.bench.calibration
 	$(BIN)/python -m tests.bench.callback
+	$(BIN)/python -m tests.bench.planning
 	$(BIN)/python -m tests.bench.cpu_lora
 	$(BIN)/python -m tests.bench.against_vllm
 

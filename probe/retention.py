@@ -131,6 +131,11 @@ def retention(base: Sequence[float], single: Sequence[float], merged: Sequence[f
     return Retention(value=value, standard_error=error, lower_bound=_lower_bound(kept, gained), num_rows=num_rows)
 
 
+def retention_in_words(value: float, lower_bound: float) -> str:
+    """Return a retention with its lower bound, such as "0.95 (at least 0.90)"."""
+    return f"{value:.2f} (at least {lower_bound:.2f})" if math.isfinite(lower_bound) else f"{value:.2f} (no bound yet)"
+
+
 def _lower_bound(kept: Scores, gained: Scores) -> float:
     if not _bounds_a_ratio(gained):
         return -math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -107,8 +108,26 @@ def read_rows(path: str | os.PathLike[str], max_rows: int | None = None) -> tupl
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     """Write rows as JSONL, fields at their default left out; `read_rows` gives them back."""
     with Path(path).open("w", encoding="utf-8") as out:
-        for row in rows:
-            out.write(json.dumps(_fields(row), ensure_ascii=False) + "\n")
+        out.writelines(map(_line, rows))
+
+
+def first_rows(path: Path, count: int, folder: Path) -> Path:
+    """Return a file of the first rows of another one, named by what is in it; it appears once, by one rename.
+
+    Raises
+    ------
+    RowError
+        See `read_rows`.
+    """
+    rows = read_rows(path)[:count]
+    digest = hashlib.sha256("".join(map(_line, rows)).encode()).hexdigest()
+    first = folder / f"rows-{digest[:32]}.jsonl"
+    if not first.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = first.with_name(f".{first.name}.{os.getpid()}")  # several processes may be about to write it
+        write_rows(partial, rows)
+        partial.rename(first)
+    return first
 
 
 def split_rows(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
@@ -122,6 +141,10 @@ def split_rows(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
         first.setdefault(row.prompt, row)
     distinct = tuple(first.values())
     return distinct[0::2], distinct[1::2]
+
+
+def _line(row: Row) -> str:
+    return json.dumps(_fields(row), ensure_ascii=False) + "\n"
 
 
 def _fields(row: Row) -> dict[str, Any]:

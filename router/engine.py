@@ -17,12 +17,25 @@ class EngineError(MergeProbeError):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaView:
-    """What one replica says of itself: the epoch it routes by, modules resident, requests running on each."""
+    """What one replica says of itself.
+
+    Attributes
+    ----------
+    epoch
+        Version of the routing table that it routes by.
+    resident
+        Modules that it holds.
+    in_flight
+        Module -> requests that run on it.
+    answered
+        Adapter name -> clients' requests answered since the replica started; what `Engine.measure` asks is none.
+    """
 
     replica: str
     epoch: int
     resident: frozenset[str]
     in_flight: Mapping[str, int] = field(default_factory=dict)
+    answered: Mapping[str, int] = field(default_factory=dict)
 
 
 class Engine(Protocol):

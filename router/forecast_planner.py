@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from probe.retention import retention_in_words
 from router import reasons
 from router.bank_state import BankState, Settings
 from router.forecasts import Forecasts, GroupForecast, bounded
@@ -111,7 +112,7 @@ class ForecastPlanner:
 
     def _trial(self, group: Group, held_by: Mapping[str, Group], prospects: Prospects, screened: Screened) -> Trial:
         by_name = sorted(group.members, key=lambda member: screened.mergeable[member].name)
-        worst = reasons.ratio(min(group.retention.values()), min(group.lower_bound.values()))
+        worst = retention_in_words(min(group.retention.values()), min(group.lower_bound.values()))
         saved = num_saved(group.members, held_by)
         return Trial(
             adapters=tuple(screened.mergeable[member].name for member in by_name),

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from probe.plan_score import group_gain
 from router.bank_state import MAX_RECIPES, BankState, Settings
 from router.partition import Group, Partition
 from router.records import MemberResult, Placement, Recipe, RoutingTable, Verdict
-from router.score import group_gain
 from router.screening import Screened
 
 Members = frozenset[str]

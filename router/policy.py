@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from probe.plan_score import group_gain
 from router.bank_state import Settings
 from router.forecasts import Forecasts, GroupForecast
 from router.ledger import Members
 from router.recipes import plain_recipes, reweighted, without_part
 from router.records import Recipe
-from router.score import group_gain
 
 MAX_PRUNED_PARTS = 3
 """Pruning removes "a small number" of parts (Appendix H); what takes more is no localised conflict."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from statistics import NormalDist
 
+from probe.plan_score import group_gain
 from probe.retention import CONFIDENCE
 from router.bank_state import MAX_RECIPES, Settings
 from router.ledger import Ledger, Members, lower_bound_of
@@ -15,7 +16,6 @@ from router.partition import Group
 from router.policy import Option, Policy, best_action, closeness
 from router.records import Recipe
 from router.remembered import RememberedPolicy
-from router.score import group_gain
 
 ONE_SIDED = NormalDist().inv_cdf(CONFIDENCE)
 """Standard deviations between a forecast and its one-sided bound, were its errors normal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from probe.retention import SIGNIFICANT_GAIN, Gain
+from probe.retention import SIGNIFICANT_GAIN, Gain, retention_in_words
 from router.forecasts import GroupForecast
 from router.partition import Group
 from router.records import Adapter, Verdict
@@ -45,17 +45,17 @@ def insignificant(adapter: Adapter, gain: Gain) -> str:
 
 def merged(revision: str, group: Group, predicted: GroupForecast | None, target: float, names: Names) -> str:
     """Say what was measured of a member in the group that it is served in, beside what was predicted of it."""
-    share = ratio(group.retention[revision], group.lower_bound[revision])
+    share = retention_in_words(group.retention[revision], group.lower_bound[revision])
     forecast = ""
     if predicted is not None:
-        forecast = f", predicted {ratio(predicted.retention[revision], predicted.lower_bound[revision])}"
+        forecast = f", predicted {retention_in_words(predicted.retention[revision], predicted.lower_bound[revision])}"
     together = f"merged with {_others(revision, group.members, names)}{_manner(group, names)}"
     return f"{names[revision]}: {together}, measured to keep {share}{forecast}; {target:.2f} is asked"
 
 
 def on_trial(revision: str, group: Group, names: Names) -> str:
     """Say that a merge with an adapter is about to be measured, and what is predicted of it."""
-    share = ratio(group.retention[revision], group.lower_bound[revision])
+    share = retention_in_words(group.retention[revision], group.lower_bound[revision])
     others = _others(revision, group.members, names)
     return f"{names[revision]}: separate until its merge with {others} is measured, predicted to keep {share}"
 
@@ -75,7 +75,7 @@ def outscored(revision: str, group: Group, names: Names) -> str:
 def predicted_to_fail(revision: str, forecast: GroupForecast, names: Names) -> str:
     """Say what an adapter, or its most endangered partner, is predicted to lose in the most promising merge."""
     victim = min(sorted(forecast.retention), key=lambda member: forecast.lower_bound[member])
-    share = ratio(forecast.retention[victim], forecast.lower_bound[victim])
+    share = retention_in_words(forecast.retention[victim], forecast.lower_bound[victim])
     note = f"; {forecast.note}" if forecast.note else ""
     if victim == revision:
         others = _others(revision, forecast.retention, names)
@@ -90,7 +90,7 @@ def measured_to_fail(revision: str, verdict: Verdict, names: Names) -> str:
     others = _others(revision, verdict.recipe.members, names)
     if victim is None or victim.gate is None:
         return f"{names[revision]}: separate, the merge with {others} could not be measured: {verdict.reason}"
-    share = ratio(victim.gate, _bound(victim.gate_lower_bound))
+    share = retention_in_words(victim.gate, _bound(victim.gate_lower_bound))
     if victim.revision == revision:
         return f"{names[revision]}: separate, measured to keep {share} next to {others}"
     return f"{names[revision]}: separate, next to it {names[victim.revision]} was measured to keep {share}"
@@ -124,11 +124,6 @@ def _manner(group: Group, names: Names) -> str:
     if pruned:
         lighter.append(f"{len({(p.member, p.module) for p in recipe.pruned})} modules of {listed(pruned)} left out")
     return f" ({', '.join(lighter)})" if lighter else ""
-
-
-def ratio(value: float, bound: float) -> str:
-    """Return a retention with its lower bound, such as "0.95 (at least 0.90)"."""
-    return f"{value:.2f} (at least {bound:.2f})" if math.isfinite(bound) else f"{value:.2f} (no bound yet)"
 
 
 def _bound(value: float | None) -> float:

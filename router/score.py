@@ -1,40 +1,10 @@
-"""The score of a plan (mergeprobe.md, "Policy"): retention kept, less what active adapters cost. All in ratios."""
+"""The weights of a plan's score (`probe.plan_score`): what each adapter's retention counts for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from router.bank_state import Candidate
-
-
-def plan_score(kept: Iterable[tuple[float, float]], num_active: int, lambda_cost: float) -> float:
-    """Return sum_i w_i min(1, Ret_i) - lambda_cost x active.
-
-    Parameters
-    ----------
-    kept
-        (w_i, Ret_i) of every adapter; a separate one has Ret 1.
-    num_active
-        Distinct engine modules that the plan needs.
-    """
-    return sum(weight * min(1.0, retention) for weight, retention in kept) - lambda_cost * num_active
-
-
-def group_gain(retention: Mapping[str, float], weights: Mapping[str, float], lambda_cost: float) -> float:
-    """Return what merging a group adds to a plan's score: a module's cost for each one saved, less what is lost.
-
-    Parameters
-    ----------
-    retention
-        Member -> Ret inside the merged module.
-    weights
-        Member -> w.
-    """
-    lost = 0.0
-    for member, kept in retention.items():  # a plain loop: a large bank's plan comes here 100,000 times
-        if kept < 1.0:
-            lost += weights[member] * (1.0 - kept)
-    return lambda_cost * (len(retention) - 1) - lost
 
 
 def traffic_weights(candidates: Iterable[Candidate], traffic: Mapping[str, float]) -> dict[str, float]:

@@ -15,47 +15,30 @@ from ray.serve.deployment import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
 from router.registry import Registry
-from serve.base_model import base_folder, lora_targets
+from serve.base_model import base_folder
 from serve.config import Config
 from serve.controller_app import bank_app
 from serve.controller_handle import BANK_APP
 from serve.doctor import StartError
 from serve.engine import EngineServer
+from serve.engine_arguments import engine_env, engine_kwargs
 
 ENGINE_APP = "engine"
 ENGINE_DEPLOYMENT = "EngineServer"
 MIN_LOGICAL_CPUS = 8
 """Ray counts CPUs only to place actors; engine, controller, proxy and jobs must all find a place on a small machine."""
 
-CPU_KWARGS = {"enforce_eager": True, "dtype": "float32", "max_model_len": 2048}
-CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-FEW_CORES = 4
-"""Up to here the engine computes on every core: vLLM would keep one for its scheduler, half of a small machine."""
-ENV = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "INFO"}
 CHATTY = ("alembic", "httpx", "ray", "ray.serve")
 
 
 def llm_config(config: Config, base: Path) -> LLMConfig:
-    """Translate our configuration into Ray Serve LLM's; users' own keys go over ours."""
+    """Translate our configuration into Ray Serve LLM's."""
     engine = config.engine
-    on_cpu = engine.accelerator == "cpu"
-    engine_kwargs = {
-        **(CPU_KWARGS if on_cpu else {}),
-        "enable_lora": True,
-        "max_loras": engine.max_loras,
-        "max_cpu_loras": max(engine.max_cpu_loras, engine.max_loras),
-        "max_lora_rank": engine.max_lora_rank,
-        "lora_target_modules": lora_targets(config, base),
-        "max_num_seqs": engine.max_ongoing_requests,
-        "enable_prefix_caching": True,
-        "disable_log_stats": True,
-        **engine.engine_kwargs,
-    }
     capacity = engine.max_ongoing_requests + engine.max_queued_requests
     return LLMConfig(
         model_loading_config={"model_id": config.base.name, "model_source": str(base)},
         accelerator_config={"kind": engine.accelerator},
-        engine_kwargs=engine_kwargs,
+        engine_kwargs=engine_kwargs(config, base),
         placement_group_config=engine.placement_group,
         deployment_config={
             "num_replicas": 1,
@@ -63,14 +46,9 @@ def llm_config(config: Config, base: Path) -> LLMConfig:
             "max_ongoing_requests": 2 * capacity,
             **engine.deployment,
         },
-        runtime_env={"env_vars": {**ENV, **(_cpu_env() if on_cpu else {}), **engine.env}},
+        runtime_env={"env_vars": engine_env(config)},
         log_engine_metrics=False,
     )
-
-
-def _cpu_env() -> dict[str, str]:
-    has_few = (os.cpu_count() or 1) <= FEW_CORES
-    return CPU_ENV | ({"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"} if has_few else {})
 
 
 def engine_app(config: Config, base: Path) -> Application:

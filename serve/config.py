@@ -95,6 +95,14 @@ class PolicyConfig(Section):
     """Ret*: the one-sided 90 % lower bound that every member must pass (delta = 0.15 of the paper)."""
     lambda_cost: float = Field(0.5, ge=0)
     """What one active adapter costs, in units of one adapter's full retention."""
+    weights: Literal["uniform", "traffic"] = "uniform"
+    """What an adapter's retention weighs in the score of a plan. uniform: all weigh the same. traffic: each by its
+    share of the requests that were answered lately, so that a loss counts by how many feel it. An adapter that hardly
+    anybody asks for weighs next to nothing: a merge that saves a module is then worth any loss that passes
+    `target_retention`, which no weight lowers."""
+    traffic_window_seconds: float = Field(86400.0, gt=0)
+    """How far back requests count: a day, so that quiet and busy hours weigh together. It moves on in 24 steps, and
+    weights change with these only, so new traffic counts after an hour."""
     hysteresis: float = Field(0.05, ge=0)
     """By how much a new plan's score must beat the running one's to pay for a swap."""
     protected_domains: tuple[str, ...] = ("safety",)
@@ -220,6 +228,11 @@ class Config(Section):
     def store(self) -> Path:
         """Folder of the content-addressed store."""
         return self.state.resolve() / "store"
+
+    @property
+    def traffic_file(self) -> Path:
+        """File of the requests in the window; without it the window begins anew."""
+        return self.state.resolve() / "traffic.json"
 
     @property
     def signals_folder(self) -> Path:

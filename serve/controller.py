@@ -25,6 +25,7 @@ from serve.modules import ModuleBuilder, separate_name
 from serve.planning import Planning
 from serve.rechecks import Rechecks
 from serve.rollout import Rollout
+from serve.traffic import Traffic
 from serve.verification import ModuleRefused, Verifier
 
 
@@ -63,6 +64,7 @@ class Controller:
     rechecks: Rechecks
     approval: Approval
     affinities: Affinities
+    traffic: Traffic
     metrics: ControllerMetrics
     clock: Callable[[], datetime]
     max_trials: int
@@ -74,6 +76,7 @@ class Controller:
 
         A plan that a person approved is carried out instead, as it stands.
         """
+        self.traffic.look()
         if plan.state is PlanState.APPROVED:
             return self.carry_out(plan)
         plan, asked = self.serve(plan), Asked()
@@ -150,8 +153,14 @@ class Controller:
         )
         measured = [candidate.adapter.revision for candidate in candidates if candidate.gain]
         merges = tuple(verdict for verdict in verdicts if len(verdict.recipe.members) > 1)
-        vetoed = self.approval.vetoed(adapters)
-        return BankState(candidates, self.affinities.of(measured), merges, self.registry.table(), vetoed=vetoed)
+        return BankState(
+            candidates=candidates,
+            affinity=self.affinities.of(measured),
+            verdicts=merges,
+            current=self.registry.table(),
+            traffic=self.traffic.of(candidate.adapter.name for candidate in candidates),
+            vetoed=self.approval.vetoed(adapters),
+        )
 
     def _gain(self, adapter: Adapter) -> Gain | None:
         if adapter.evaluation is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -10,16 +10,15 @@ from probe.forecasting.comparison import ComparedPair, Comparison
 from probe.predictors.predictor import Predictor
 from router import reasons
 from router.bank_state import BankState, Settings
-from router.forecasts import ConflictPart, GroupForecast
 from router.ledger import Members, read_ledger
 from router.partition import EXACT_LIMIT, Group
 from router.policy import Policy
 from router.prospects import Depth, Prospects
 from router.recipes import action_of
-from router.records import Action, Adapter, Recipe
+from router.records import Action, Adapter
 from router.screening import screen
 from serve.evidence import AdapterMeasured, PairMeasured
-from serve.known import Known
+from serve.known import Known, KnownForecasts
 
 Mutual = Callable[[str, str], ComparedPair | PairMeasured | None]
 """Two known adapters -> their pair; None where it is not measured."""
@@ -59,36 +58,6 @@ class Standing:
 
     groups: tuple[Members, ...] = ()
     vetoed: frozenset[Members] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class KnownForecasts:
-    """`router.forecasts.Forecasts` over what is known of some adapters, once and for all."""
-
-    predictor: Predictor
-    known: Known
-
-    def version(self, revision: str) -> str:
-        """Return a token that never changes, as nothing here does."""
-        return revision
-
-    def neighbours(self, revision: str) -> Sequence[str]:
-        """Return the adapters that one was compared with."""
-        return sorted(other for pair in self.known.pairs if revision in pair for other in pair if other != revision)
-
-    def groups(self, recipes: Sequence[Recipe]) -> Sequence[GroupForecast | None]:
-        """Return a forecast for each recipe, None where a pair of members was not compared."""
-        covered = [self.known.covers(recipe) for recipe in recipes]
-        merges = [self.known.merge(recipe) for recipe, is_known in zip(recipes, covered, strict=True) if is_known]
-        answers = iter(self.predictor.forecast(merges, self.known.evidence))
-        return [
-            self.known.group_forecast(recipe, next(answers)) if is_known else None
-            for recipe, is_known in zip(recipes, covered, strict=True)
-        ]
-
-    def conflicts(self, members: Sequence[str]) -> Sequence[ConflictPart]:
-        """Return layer bands of members by how much they hurt the others' tasks."""
-        return self.known.conflicts(members)
 
 
 def early_action(

@@ -1,4 +1,4 @@
-"""The engine deployment: Ray Serve LLM around vLLM, with our routing table inside. The only file that imports vLLM.
+"""The engine deployment: Ray Serve LLM around vLLM, with our routing table inside.
 
 Ray keeps the engine's life cycle, placement groups and TP/PP; vLLM keeps the whole OpenAI surface. We add a routing
 table that can be flipped, exact counts of running requests, and orders for the controller.
@@ -20,12 +20,13 @@ from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.utils import random_uuid
 
-from probe.encoding import EncodedRow, encode_row
+from probe.encoding import encode_row
 from probe.rows import Answer, Row
 from router.engine import EngineError, ReplicaView
 from router.records import RoutingTable
 from router.registry import Registry
 from router.store import Store
+from serve.answering import answer, question
 from serve.config import Config
 from serve.controller_handle import forward_drop_in
 from serve.errors import HttpError, error_response
@@ -87,6 +88,7 @@ class EngineServer(LLMServer):  # type: ignore[misc]
         self.config = config
         self.registry, self.store = Registry(config.registry), Store(config.store)
         self.loaded: dict[str, LoRARequest] = {}
+        self.request_metrics = RequestMetrics()
         self._next_id = 1
         self._order = asyncio.Lock()
         at_once = config.verify.max_concurrent_rows
@@ -122,7 +124,13 @@ class EngineServer(LLMServer):  # type: ignore[misc]
         ids = await self.client.list_loras()
         resident = frozenset(name for name, request in self.loaded.items() if request.lora_int_id in ids)
         replica = ray_serve.get_replica_context().replica_id.unique_id
-        return ReplicaView(replica, self.models.table.epoch, resident, dict(self.models.lora_requests.in_flight))
+        return ReplicaView(
+            replica=replica,
+            epoch=self.models.table.epoch,
+            resident=resident,
+            in_flight=dict(self.models.lora_requests.in_flight),
+            answered=dict(self.request_metrics.answered),
+        )
 
     async def load(self, module: str, path: str) -> None:
         """Make a module resident; see `router.engine.Engine.load`."""
@@ -179,18 +187,10 @@ class EngineServer(LLMServer):  # type: ignore[misc]
     async def _answer(self, row: Row, request: LoRARequest | None) -> Answer:
         encoded = encode_row(self.client.get_tokenizer(), row)
         async with self._room[row.scorer]:
-            if row.scorer == "forced":
-                params = SamplingParams(max_tokens=1, prompt_logprobs=0, temperature=0.0)
-                return _forced_answer(
-                    await self._generate(encoded.prompt_ids + encoded.answer_ids, params, request), encoded
-                )
-            params = SamplingParams(max_tokens=row.max_tokens, temperature=0.0)
-            return Answer(text=(await self._generate(encoded.prompt_ids, params, request)).outputs[0].text)
+            return answer(row, encoded, await self._generate(*question(row, encoded), request))
 
-    async def _generate(
-        self, ids: tuple[int, ...], params: SamplingParams, request: LoRARequest | None
-    ) -> RequestOutput:
-        prompt = {"prompt_token_ids": list(ids)}
+    async def _generate(self, ids: list[int], params: SamplingParams, request: LoRARequest | None) -> RequestOutput:
+        prompt = {"prompt_token_ids": ids}
         async for output in self.client.generate(prompt, params, random_uuid(), lora_request=request):
             final = output
         return final
@@ -203,7 +203,8 @@ class EngineServer(LLMServer):  # type: ignore[misc]
         admission = Admission(
             server.api_key, server.admin_key, engine.max_ongoing_requests + engine.max_queued_requests
         )
-        app.add_middleware(Ingress, routes=self.models.lora_requests, admission=admission, metrics=RequestMetrics())
+        routes = self.models.lora_requests
+        app.add_middleware(Ingress, routes=routes, admission=admission, metrics=self.request_metrics)
         app.add_api_route("/v1/models/{name:path}", self._retrieve_model, methods=["GET"])
         for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
             app.add_api_route(path, forward_drop_in, methods=["POST"])
@@ -214,13 +215,3 @@ class EngineServer(LLMServer):  # type: ignore[misc]
         if card is None:
             return error_response(HttpError(404, f"The model `{name}` does not exist.", "model_not_found", "model"))
         return Response(card.model_dump_json(), media_type="application/json")
-
-
-def _forced_answer(output: RequestOutput, encoded: EncodedRow) -> Answer:
-    """Read the answer's tokens off the prompt's log-probabilities: one prefill tells argmax and likelihood."""
-    positions = output.prompt_logprobs[len(encoded.prompt_ids) :]
-    tokens = [position[token] for position, token in zip(positions, encoded.answer_ids, strict=True)]
-    return Answer(
-        is_argmax=all(token.rank == 1 for token in tokens),
-        log_likelihood=sum(token.logprob for token in tokens) / len(tokens),
-    )

@@ -13,7 +13,7 @@ from probe.predictors.predictor import Predictor, default_predictor
 from router.forecasts import ConflictPart, GroupForecast
 from router.records import Adapter, Recipe
 from serve.evidence import Subject, digest
-from serve.known import Known
+from serve.known import Known, KnownForecasts
 from serve.subjects import Subjects
 
 log = logging.getLogger("ray.serve")
@@ -67,24 +67,16 @@ class BankForecasts:
 
     def groups(self, recipes: Sequence[Recipe]) -> Sequence[GroupForecast | None]:
         """Return a forecast for each recipe, None where a member or a pair was not measured yet."""
-        known = self._gather(recipes)
-        places = [place for place, recipe in enumerate(recipes) if known.covers(recipe)]
-        merges = [known.merge(recipes[place]) for place in places]
+        known = KnownForecasts(self.predictor, self._gather(recipes))
         try:
-            answers = self.predictor.forecast(merges, known.evidence) if merges else ()
+            return known.groups(recipes)
         except PredictorError:
             log.exception("the predictor cannot forecast; these groups are planned as unknown")
-            answers = ()
-        found = {
-            place: known.group_forecast(recipes[place], answer)
-            for place, answer in zip(places, answers, strict=bool(answers))
-        }
-        return [found.get(place) for place in range(len(recipes))]
+            return [None] * len(recipes)
 
     def conflicts(self, members: Sequence[str]) -> Sequence[ConflictPart]:
         """Return layer bands of members by how much they hurt the others' tasks; each keeps its least harmful one."""
-        known = self._gather([Recipe("", tuple(members), (), "", 0)])
-        return known.conflicts(members)
+        return self._gather([Recipe("", tuple(members), (), "", 0)]).conflicts(members)
 
     def _views(self, revision: str) -> tuple[Subject, Subject]:
         """Return what is looked at of an adapter: all of it, and its weights alone."""

@@ -15,6 +15,7 @@ from probe.layers import BANDS, band_of
 from probe.operators import OPERATORS
 from probe.operators.recipe import band_of_module
 from probe.predictors.forecast import Evidence, Forecast, Merge, MergeRecipe
+from probe.predictors.predictor import Predictor
 from probe.records import Weight
 from probe.vectors import Vector
 from router.forecasts import ConflictPart, GroupForecast
@@ -122,6 +123,36 @@ class Known:
         damage = [one for one in (self._damage(*members), self._damage(*reversed(members))) if len(one)]
         layers = layers_of_most(np.sum(damage, axis=0)) if damage else ()
         return f"conflict mostly in {layers_in_words(layers)}" if layers else ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownForecasts:
+    """`router.forecasts.Forecasts` over what is known of some adapters, once and for all."""
+
+    predictor: Predictor
+    known: Known
+
+    def version(self, revision: str) -> str:
+        """Return a token that never changes, as nothing here does."""
+        return revision
+
+    def neighbours(self, revision: str) -> Sequence[str]:
+        """Return the adapters that one was compared with."""
+        return sorted(other for pair in self.known.pairs if revision in pair for other in pair if other != revision)
+
+    def groups(self, recipes: Sequence[Recipe]) -> Sequence[GroupForecast | None]:
+        """Return a forecast for each recipe, None where it is not covered (`Known.covers`)."""
+        covered = [self.known.covers(recipe) for recipe in recipes]
+        merges = [self.known.merge(recipe) for recipe, is_known in zip(recipes, covered, strict=True) if is_known]
+        answers = iter(self.predictor.forecast(merges, self.known.evidence) if merges else ())
+        return [
+            self.known.group_forecast(recipe, next(answers)) if is_known else None
+            for recipe, is_known in zip(recipes, covered, strict=True)
+        ]
+
+    def conflicts(self, members: Sequence[str]) -> Sequence[ConflictPart]:
+        """Return layer bands of members by how much they hurt the others' tasks."""
+        return self.known.conflicts(members)
 
 
 def _mean_weight(weight: Weight) -> float:

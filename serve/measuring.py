@@ -9,19 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from probe.bank.labelling.plan import LabelPlan
 from probe.damage import fisher_damage
 from probe.features import Trajectory, adapter_features, pair_features
+from probe.forecasting.comparison import PLAN
 from probe.predictors.forecast import AdapterEvidence
 from probe.profile_store import ProfileStore
 from probe.profiles import AdapterProfile, Shift
 from probe.profiling import MAX_ROWS, Profiler
-from probe.rows import read_rows, write_rows
+from probe.rows import first_rows
 from probe.signals import Pair
 from serve.evidence import FINISHED, AdapterMeasured, Evidence, PairMeasured, Subject
-
-PLAN = LabelPlan()
-"""Rows of a calibration pass and of a shift are as many as the shipped labels' features were measured on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ class _Measuring:
         if owner.rows is None:
             return {}
         folders = {mover: self.place.adapters / mover.revision for mover in movers}
-        found = self.profiler.displacements(folders, self._first_rows(owner.rows, MAX_ROWS), PLAN.shift_rows)
+        found = self.profiler.displacements(folders, self._first(owner.rows, MAX_ROWS), PLAN.shift_rows)
         return {mover: found.shift(mover, owner) for mover in movers}
 
     def pair(self, first: Subject, second: Subject, forth: Shift | None, back: Shift | None) -> PairMeasured:
@@ -100,15 +97,8 @@ class _Measuring:
         return PairMeasured(features, (fisher_damage(Pair(one, other)), fisher_damage(Pair(other, one))))
 
     def _files(self, subject: Subject) -> tuple[Path, Path | None]:
-        rows = self._first_rows(subject.rows, PLAN.calibration_rows) if subject.rows else None
+        rows = self._first(subject.rows, PLAN.calibration_rows) if subject.rows else None
         return self.place.adapters / subject.revision, rows
 
-    def _first_rows(self, rows: str, count: int) -> Path:
-        """Return a file of the first rows of a set, which is made once."""
-        path = self.place.evidence / "rows" / f"{rows}-{count}.jsonl"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            work = path.with_suffix(".part")
-            write_rows(work, read_rows(self.place.rows / f"{rows}.jsonl")[:count])
-            work.rename(path)
-        return path
+    def _first(self, rows: str, count: int) -> Path:
+        return first_rows(self.place.rows / f"{rows}.jsonl", count, self.place.evidence / "rows")

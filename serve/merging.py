@@ -16,7 +16,7 @@ import torch
 
 import probe.operators
 from probe.adapter_io import read_adapter, write_adapter
-from probe.operators import MergeError, Norm, merge
+from probe.operators import Norm, merge
 from probe.profile_store import read_profile
 from probe.profiles import Calibration
 from probe.records import MergeProbeError
@@ -94,10 +94,7 @@ def merge_files(
 ) -> MergeReport:
     """Merge adapter folders in this process, in factor space; see `Merge`."""
     began = time.perf_counter()
-    try:
-        merged = merge([read_adapter(folder) for folder in folders], probe_recipe(recipe), _calibrations(profiles))
-    except torch.linalg.LinAlgError as error:
-        raise MergeError(f"Operator {recipe.operator!r} fails on these members: {error}") from error
+    merged = merge([read_adapter(folder) for folder in folders], probe_recipe(recipe), _calibrations(profiles))
     write_adapter(target, merged.update, base_name, MODULE_DTYPE)
     return MergeReport(
         kept_energy=merged.kept_energy,

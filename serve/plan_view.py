@@ -13,6 +13,7 @@ from router.plan_diff import PlanDiff, plan_diff, slots_warning
 from router.records import Plan, PlanState
 from router.registry import Registry
 from serve.modules import separate_name
+from serve.traffic import Traffic
 
 PLAN, DIFF = TypeAdapter(Plan), TypeAdapter(PlanDiff)
 AHEAD = (PlanState.PROPOSED, PlanState.WAITING, PlanState.APPROVED)
@@ -27,12 +28,19 @@ class PlanView:
 
     registry: Registry
     settings: Settings
+    traffic: Traffic
 
     def __call__(self, plan: Plan) -> dict[str, Any]:
-        """Return a plan's fields as JSON values, and as `diff` what it would change; None once it is done."""
+        """Return a plan's fields as JSON values, and how it stands today.
+
+        That is, as `diff`, what it would change, and, as `score_weights`, what each adapter weighs in its score; both
+        are None once it is done.
+        """
         shown: dict[str, Any] = json.loads(PLAN.dump_json(plan))
-        diff = json.loads(DIFF.dump_json(self._diff(plan))) if plan.state in AHEAD else None
-        return shown | {"diff": diff}
+        if plan.state not in AHEAD:
+            return shown | {"diff": None, "score_weights": None}
+        weights = self.traffic.weights(self.registry.adapters())
+        return shown | {"diff": json.loads(DIFF.dump_json(self._diff(plan))), "score_weights": weights}
 
     def warning(self) -> str:
         """Say if the bank needs more modules than the engine mixes in a batch; "" if not."""

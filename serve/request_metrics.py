@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from ray.util import metrics
 
 from serve.routing import Call
 
+FIRST_ERROR = 400
+"""Of the HTTP statuses."""
 NAMES = ("model_name", "target_model_name")
 SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
 
 
 class RequestMetrics:
-    """Counts and times requests by the name that was asked for and the module that answered."""
+    """Counts and times requests by the name that was asked for and the module that answered.
+
+    Attributes
+    ----------
+    answered
+        Adapter name -> requests answered without an error since the replica started: its traffic.
+    """
 
     def __init__(self) -> None:
+        self.answered = Counter[str]()
         self._requests = metrics.Counter(
             "mergeprobe_requests_total", "Requests answered by an adapter.", tag_keys=(*NAMES, "status")
         )
@@ -35,6 +46,7 @@ class RequestMetrics:
         tags = {"model_name": adapter, "target_model_name": call.module.lora_name}
         self._requests.inc(tags={**tags, "status": str(status)})
         self._seconds.observe(seconds, tags=tags)
+        self.answered[adapter] += status < FIRST_ERROR
         if generated_tokens:
             self._tokens.inc(generated_tokens, tags=tags)
 

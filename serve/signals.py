@@ -9,15 +9,18 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Set
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from probe.records import MergeProbeError
 from router.records import Adapter
 from router.registry import Registry
 from serve.limited_task import NoRoom, TaskCrashed
+from serve.measuring import Place
 from serve.subjects import Piece, Subjects, Work
 
 log = logging.getLogger("ray.serve")
+
+Result = TypeVar("Result")
 
 MAX_CRASHES = 3
 """A piece that has crashed this often is given up, until the controller starts again."""
@@ -26,10 +29,10 @@ RETRY_SECONDS = 30.0
 
 
 class Measure(Protocol):
-    """Anything that has work done."""
+    """Anything that has work done on signals: a bank's, or those of an early forecast."""
 
-    def __call__(self, work: Work) -> None:
-        """Return when its results are on disk.
+    def __call__(self, work: Callable[[Place], Result]) -> Result:
+        """Return what the work returns, once its results are on disk.
 
         Raises
         ------

@@ -6,20 +6,19 @@ does nothing, or does something else (vLLM answers 200 to both).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from probe.records import MergeProbeError
-from probe.retention import Retention, paired_loss, retention
 from probe.rows import Answer, Row, read_rows, split_rows
 from probe.scoring import grade_all
 from router.engine import Engine
-from router.records import BASE, Adapter, Measurement, MemberResult, Module, Part, Recipe, Verdict
+from router.records import BASE, Adapter, Measurement, Module, Part, Recipe, Verdict
 from router.registry import Registry
 from router.store import Store
 from serve.config import VerifyConfig
+from serve.judging import Judge
 
 Reference = Callable[[Sequence[Row], Path], tuple[Answer, ...]]
 """Offline answers of a PEFT folder to forced rows."""
@@ -70,11 +69,6 @@ class Scores:
         return Measurement(
             module, rows, part, tuple(o.score for o in outcomes), tuple(o.log_likelihood for o in outcomes)
         )
-
-    def retention(self, single: str, merged: str, rows: str, part: Part) -> Retention:
-        """Return what the adapter of module `single` keeps inside module `merged` (Eq. 2)."""
-        base, alone, inside = (self.of(module, rows, part).scores for module in (BASE, single, merged))
-        return retention(base, alone, inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,83 +133,10 @@ class Verifier:
         separate: Callable[[Adapter], Module],
         safety_sets: Iterable[str],
     ) -> Verdict:
-        """Measure a resident merged module: gate rows first, the safety sets, then the rows that users are shown.
-
-        Stops at the first failure, so a bad recipe costs little. `separate` returns a member's own module and makes
-        it resident; `safety_sets` are content hashes of the protected adapters' evaluation rows.
-        """
-        results: list[MemberResult] = []
-        for member in members:
-            kept = self._gate(member, module, separate)
-            results.append(_gate_result(member, kept))
-            if kept.lower_bound < self.target_retention:
-                reason = _too_little(member, kept, self.target_retention)
-                return Verdict(recipe, module.name, False, reason, tuple(results))
-        delta, loss = self._safety(module, members, separate, tuple(safety_sets))
-        if loss:
-            return Verdict(recipe, module.name, False, loss, tuple(results), delta)
-        gates = zip(members, results, strict=True)
-        reported = tuple(self._report(member, module, separate, gate) for member, gate in gates)
-        worst = min(result.gate_lower_bound or 0.0 for result in reported)
-        bound = f"at least {worst:.2f} of its gain (one-sided 90 % bound)"
-        reason = f"every member keeps {bound}, {self.target_retention} is asked"
-        return Verdict(recipe, module.name, True, reason, reported, delta)
-
-    def _gate(self, member: Adapter, module: Module, separate: Callable[[Adapter], Module]) -> Retention:
-        assert member.evaluation is not None, "the planner groups only adapters with evaluation rows"
-        return self.scores.retention(separate(member).name, module.name, member.evaluation, Part.GATE)
-
-    def _report(
-        self, member: Adapter, module: Module, separate: Callable[[Adapter], Module], gate: MemberResult
-    ) -> MemberResult:
-        assert member.evaluation is not None
-        single = separate(member).name
-        shown = self.scores.retention(single, module.name, member.evaluation, Part.REPORT)
-        alone, inside = (self.scores.of(name, member.evaluation, Part.REPORT).scores for name in (single, module.name))
-        return replace(
-            gate,
-            report=shown.value if math.isfinite(shown.value) else None,
-            report_standard_error=shown.standard_error if math.isfinite(shown.standard_error) else None,
-            num_report_rows=shown.num_rows,
-            normalised_accuracy=sum(inside) / sum(alone) if sum(alone) else None,
-        )
-
-    def _safety(
-        self,
-        module: Module,
-        members: Sequence[Adapter],
-        separate: Callable[[Adapter], Module],
-        safety_sets: tuple[str, ...],
-    ) -> tuple[float | None, str]:
-        """Return the change of the safety score against the base, and a reason to refuse ("" for none)."""
-        delta = None
-        for rows in safety_sets:
-            merged = self.scores.of(module.name, rows, Part.GATE).scores
-            for name in (BASE, *(separate(member).name for member in members)):
-                difference, error = paired_loss(self.scores.of(name, rows, Part.GATE).scores, merged)
-                if name == BASE:
-                    delta = min(-difference, delta) if delta is not None else -difference
-                if difference > 2 * error and difference > 0:
-                    return delta, (
-                        f"the safety score falls by {difference:.2f} (over 2 standard errors of {error:.3f}) against "
-                        f"{'the base' if name == BASE else 'member ' + name}"
-                    )
-        return delta, ""
+        """Measure a resident merged module; see `serve.judging.Judge`."""
+        return Judge(self.scores, self.target_retention).judge(recipe, module, members, separate, safety_sets)
 
 
 def _largest_gap(answers: Sequence[Answer], others: Sequence[Answer]) -> float:
     pairs = zip(answers, others, strict=True)
     return max(abs((a.log_likelihood or 0.0) - (b.log_likelihood or 0.0)) for a, b in pairs)
-
-
-def _gate_result(member: Adapter, gate: Retention) -> MemberResult:
-    bound = gate.lower_bound if math.isfinite(gate.lower_bound) else None
-    value = gate.value if math.isfinite(gate.value) else None
-    return MemberResult(member.revision, value, bound, None, None, gate.num_rows, 0)
-
-
-def _too_little(member: Adapter, kept: Retention, target: float) -> str:
-    return (
-        f"{member.name} keeps {kept.value:.2f} of its gain, and the one-sided 90 % bound {kept.lower_bound:.2f} is "
-        f"under the target {target} ({kept.num_rows} gate rows)"
-    )

@@ -39,6 +39,7 @@ from serve.registrar import Registrar
 from serve.rollout import Rollout
 from serve.signals import Measure, SignalThread
 from serve.subjects import Subjects
+from serve.traffic import Traffic
 from serve.verification import Reference as ReferenceAnswers
 from serve.verification import Scores, Verifier
 
@@ -81,6 +82,8 @@ def build_bank(
     verifier = Verifier(Scores(engine, registry, store), config.verify, config.policy.target_retention, reference)
     modules = ModuleBuilder(registry, store, config.base.name, merge, CalibratedProfiles(registry, subjects))
     timing, approval = config.controller, Approval(registry, history, config.policy)
+    views = partial(_views_or_none, engine)
+    traffic = Traffic(views, registry.now, config.traffic_file, config.policy)
     controller = Controller(
         registry=registry,
         planning=plans,
@@ -90,12 +93,13 @@ def build_bank(
         rechecks=Rechecks(registry, engine, timedelta(seconds=timing.recheck_interval_seconds), registry.now),
         approval=approval,
         affinities=subjects.affinities,
+        traffic=traffic,
         metrics=metrics,
         clock=registry.now,
         max_trials=config.policy.max_trials,
     )
     clockwork = Clockwork(controller.tick, registry, registry.now, timing.interval_seconds, timing.debounce_seconds)
-    views, roots, taking_in = partial(_views_or_none, engine), config.intake.roots, _taking_in(config, base)
+    roots, taking_in = config.intake.roots, _taking_in(config, base)
     metrics.registry.register(BankCollector(registry, views, config.policy.lambda_cost, lambda: clockwork.last_success))
     return Bank(
         config=config,
@@ -105,7 +109,7 @@ def build_bank(
         signals=signals,
         wants_signals=plans.forecasting is not None or config.reads_signals,
         acts=Acts(registry, history, approval, controller.decide, clockwork.new_plan, clockwork.wake),
-        show_plan=PlanView(registry, settings),
+        show_plan=PlanView(registry, settings, traffic),
         preview=controller.decide,
         describe_planning=plans.describe,
         early_forecasts=EarlyForecasts(
@@ -148,7 +152,7 @@ def _taking_in(config: Config, base: Path) -> Callable[..., Adapter]:
 
 
 def _views_or_none(engine: Engine) -> tuple[ReplicaView, ...]:
-    """Return the views for a scrape, which must answer while the engine does not."""
+    """Return the views for those who go on while the engine does not answer."""
     try:
         return engine.views()
     except EngineError:

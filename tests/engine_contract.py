@@ -45,6 +45,8 @@ def check_contract(engine: Engine, module: str, path: str, current: RoutingTable
         assert (answer.is_argmax is not None) == (answer.log_likelihood is not None) == forced
         assert (answer.text is not None) == (not forced)
     assert [a.log_likelihood for a in alone] != [b.log_likelihood for b in base]
+    answered = {view.replica: view.answered for view in before}
+    assert {view.replica: view.answered for view in engine.views()} == answered, "measuring is no traffic"
 
     route = Route("contract", "0" * 64, module, Placement.SEPARATE, Action.ROUTE, "contract test")
     routed = RoutingTable(current.epoch, tuple(sorted((*current.routes, route), key=lambda r: r.adapter)))

@@ -29,6 +29,7 @@ class FakeReplica:
     table: RoutingTable = field(default_factory=RoutingTable)
     resident: set[str] = field(default_factory=set)
     in_flight: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -52,7 +53,7 @@ class FakeEngine:
         if not self.replicas:
             raise EngineError("no live replica")
         return tuple(
-            ReplicaView(f"replica-{index}", one.epoch, frozenset(one.resident), dict(one.in_flight))
+            ReplicaView(f"replica-{index}", one.epoch, frozenset(one.resident), dict(one.in_flight), dict(one.answered))
             for index, one in enumerate(self.replicas)
         )
 

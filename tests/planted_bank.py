@@ -122,7 +122,7 @@ def _merges(names: list[str], truth: Truth, planting: Planting, draw: np.random.
         members = tuple(sorted(draw.choice(names, size=3 + number % 3, replace=False).tolist()))
         merges += [(members, operator) for operator in planting.operators]
     asked = [(members, name, operator) for members, operator in merges for name in members]
-    kept = np.array([_kept(*one, truth) for one in asked]) + draw.normal(0, planting.noise, size=len(asked))
+    kept = np.array([kept_of(*one, truth) for one in asked]) + draw.normal(0, planting.noise, size=len(asked))
     if planting.is_shuffled:
         draw.shuffle(kept)
     for (members, name, operator), ret in zip(asked, kept, strict=True):
@@ -132,7 +132,8 @@ def _merges(names: list[str], truth: Truth, planting: Planting, draw: np.random.
         yield label(members, name, *columns, operator=operator)
 
 
-def _kept(members: tuple[str, ...], victim: str, operator: str, truth: Truth) -> float:
+def kept_of(members: tuple[str, ...], victim: str, operator: str, truth: Truth) -> float:
+    """Return Ret of a member of a merge, before noise."""
     beside = [truth.retention(victim, other, operator) for other in members if other != victim]
     return min(beside) - SET_COST * (len(members) - 2)
 

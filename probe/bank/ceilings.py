@@ -1,4 +1,4 @@
-"""Figures that need more than one label: the ceiling U*, the normalised gain G (Eq. 1) and the compatibility M (Eq. 3).
+"""Figures that need more than one label: the ceiling U*, the normalised gain G (Eq. 1), and both sides of a pair.
 
 References
 ----------
@@ -30,9 +30,12 @@ class Ceilings:
 
     def __init__(self, records: Records) -> None:
         self._sets = {adapter.name: row_set(adapter) for adapter in records.adapters}
+        domains = {adapter.name: adapter.domain for adapter in records.adapters}
         singles: dict[RowSet, dict[tuple[str, ...], Label]] = {}
         for label in records.labels:
-            if label.action == "single":
+            own = domains[label.adapter]
+            # Adapters of other domains are asked too, for what merging does to safety; their scores are no ceiling.
+            if label.action == "single" and domains.get(label.members[0], own) == own:
                 singles.setdefault(self._sets[label.adapter], {})[label.members] = label
         self._own = {name: singles.get(own, {}).get((name,)) for name, own in self._sets.items()}
         self._num_rows = {own: min(label.num_rows for label in found.values()) for own, found in singles.items()}
@@ -58,26 +61,6 @@ class Ceilings:
 def row_set(adapter: AdapterRecord) -> RowSet:
     """Return what tells evaluation sets apart."""
     return adapter.domain, adapter.mix, adapter.row_set
-
-
-def compatibility(first: Label, second: Label, gains: tuple[float, float]) -> float:
-    """Return M_ij = sqrt(max(0, G_i) max(0, G_j)) (Ret_i + Ret_j) / 2 of Eq. 3.
-
-    Parameters
-    ----------
-    first, second
-        Both sides of one merged pair.
-    gains
-        G_i and G_j.
-    """
-    weight = math.sqrt(max(0.0, gains[0]) * max(0.0, gains[1]))
-    return weight * (first.retention.value + second.retention.value) / 2
-
-
-def is_safe(first: Label, second: Label, gains: tuple[float, float]) -> bool:
-    """Say whether a merged pair is safe: M >= 0.6, and neither side drops by more than 0.15."""
-    kept = min(first.retention.value, second.retention.value)
-    return kept >= 1 - MAX_DROP and compatibility(first, second, gains) >= SAFE_COMPATIBILITY
 
 
 PairKey = tuple[tuple[str, ...], str]

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
-from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY, Ceilings, is_safe, plain_pairs
+from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY
+from probe.bank.gate import safe_pairs
 from probe.bank.record_files import DERIVED
 from probe.bank.records import AdapterRecord, FeatureRow, Label, Records
 
@@ -97,17 +98,16 @@ def _counts(values: Iterable[object]) -> str:
 
 
 def _balance(records: Records) -> str:
-    ceilings = Ceilings(records)
     safe: dict[str, list[bool]] = {}
-    for (_, operator), (first, second) in sorted(plain_pairs(records).items()):
-        gains = ceilings.normalised_gain(first.adapter), ceilings.normalised_gain(second.adapter)
-        safe.setdefault(operator, []).append(is_safe(first, second, gains))
+    for (_, operator), found in sorted(safe_pairs(records).items()):
+        safe.setdefault(operator, []).append(found)
     lines = [
         f"| {operator} | {sum(found)} | {len(found) - sum(found)} | {sum(found) / len(found):.0%} |"
         for operator, found in sorted(safe.items())
     ]
     text = (
-        f"Safe: M >= {SAFE_COMPATIBILITY:g} and both drops <= {MAX_DROP:g}. Pairs whose two labels are sound.\n\n"
+        f"Safe: M >= {SAFE_COMPATIBILITY:g} and both drops <= {MAX_DROP:g}. Pairs whose two labels are sound, and "
+        "whose gains G are known.\n\n"
         "| operator | safe | not safe | share safe |\n|---|---:|---:|---:|\n"
     )
     return "## Class balance of pairs\n\n" + (text + "\n".join(lines) if lines else "No pair is labelled yet.")

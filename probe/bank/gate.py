@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.bank.ceilings import Ceilings, is_safe, plain_pairs
+from probe.bank.ceilings import Ceilings, PairKey, plain_pairs
 from probe.bank.evaluate import MAX_BASE_SCORE, MIN_GAIN_STANDARD_ERRORS, MIN_SINGLE_SCORE
 from probe.bank.records import Label, Records
+from probe.predictors.mergeability import is_safe
 from probe.records import MergeProbeError
 
 MAX_SINGLE_SCORE = 0.98
@@ -123,18 +124,28 @@ def safe_shares(records: Records) -> Mapping[str, float]:
     GateError
         No cross-domain pair has two sound labels.
     """
-    ceilings = Ceilings(records)
     domains = {adapter.name: adapter.domain for adapter in records.adapters}
     verdicts: dict[str, list[bool]] = {}
-    for (members, operator), (first, second) in plain_pairs(records).items():
+    for (members, operator), safe in safe_pairs(records).items():
         if domains[members[0]] != domains[members[1]]:
-            gains = ceilings.normalised_gain(first.adapter), ceilings.normalised_gain(second.adapter)
-            verdicts.setdefault(operator, []).append(is_safe(first, second, gains))
+            verdicts.setdefault(operator, []).append(safe)
     if not verdicts:
         raise GateError(
             "No cross-domain pair has two sound labels; label more pairs, or train adapters that gain more."
         )
     return {operator: sum(found) / len(found) for operator, found in verdicts.items()}
+
+
+def safe_pairs(records: Records) -> Mapping[PairKey, bool]:
+    """Return whether each plainly merged pair is safe, of those with two sound labels and known gains."""
+    ceilings = Ceilings(records)
+    found: dict[PairKey, bool] = {}
+    for pair, sides in plain_pairs(records).items():
+        kept, gains = zip(*((one.retention.value, ceilings.normalised_gain(one.adapter)) for one in sides), strict=True)
+        safe = is_safe(kept, gains)
+        if safe is not None:
+            found[pair] = safe
+    return found
 
 
 def explained_by_domains(labels: Sequence[Label], domains: Mapping[str, str]) -> float:

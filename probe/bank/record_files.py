@@ -24,6 +24,8 @@ from probe.retention import standard_error
 
 SHIPPED_RECORDS = Path(__file__).parent / "data" / "records"
 """The records that come with the package."""
+SHIPPED_HELD_OUT = SHIPPED_RECORDS.with_name("held-out")
+"""Those of adapters that the shipped predictor was not fitted on."""
 
 FACTS_FILE = "facts.json"
 ADAPTERS_FILE = "adapters.parquet"
@@ -165,10 +167,12 @@ def read_records(folder: Path) -> Records:
     """
     facts = _read_facts(folder / FACTS_FILE)
     try:
+        labels = [_label(row) for row in _rows(folder / LABELS_FILE, _LABEL.names)]
         return Records(
             facts=facts,
             adapters=tuple(_adapter(row) for row in _rows(folder / ADAPTERS_FILE)),
-            labels=tuple(_label(row) for row in _rows(folder / LABELS_FILE, _LABEL.names)),
+            labels=tuple(label for label in labels if not label.is_guest),
+            guests=tuple(label for label in labels if label.is_guest),
             adapter_features=_features(folder / ADAPTER_FEATURES_FILE, _ADAPTER_KEYS),
             pair_features=_features(folder / PAIR_FEATURES_FILE, _PAIR_KEYS),
         )
@@ -208,7 +212,7 @@ def _label_table(records: Records) -> pa.Table:
         schema = schema.append(pa.field(name, pa.float64()))
     rows = [
         _plain(label) | {name: float(derive(label, ceilings)) for name, (_, derive) in DERIVED.items()}
-        for label in records.labels
+        for label in (*records.labels, *records.guests)
     ]
     return pa.Table.from_pylist(rows, schema)
 

@@ -4,7 +4,7 @@ A records folder holds::
 
     facts.json             schema version, bank, hardware, dates, commands, versions (`Facts`)
     adapters.parquet       one row an adapter (`AdapterRecord`)
-    labels.parquet         one row a measurement (`Label`), with the figures that follow from it
+    labels.parquet         one row a measurement (`Label`), guests too, with the figures that follow from it
     adapter_features.parquet, pair_features.parquet
                            one row an adapter (ordered pair) and what was known of it (`FeatureRow`)
     README.md              the data card
@@ -95,7 +95,7 @@ class Label:
         Names, ascending. One member is that adapter alone, unmerged, on its own rows or on those of another of its
         domain (for U*).
     adapter
-        Whose rows were asked; a member, except where there is one member only.
+        Whose rows were asked; a member, except where there is one member only, or where it is a guest.
     action
         ``merge``, ``reweight``, ``prune`` or ``single``.
     operator, weights, pruned, norm, hyper_parameters, seed
@@ -132,6 +132,11 @@ class Label:
     kept_energy: float
     norm_ratio: float
     seconds: float
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether a merge was asked the rows of an adapter that is not in it: what it does to safety, say."""
+        return len(self.members) > 1 and self.adapter not in self.members
 
     @property
     def num_rows(self) -> int:
@@ -217,10 +222,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Everything of one bank, as `write_records` stores it and `read_records` gives it back."""
+    """Everything of one bank, as `write_records` stores it and `read_records` gives it back.
+
+    Attributes
+    ----------
+    guests
+        Labels of merges that were asked the rows of an adapter which is no member: nothing to be learnt from.
+    """
 
     facts: Facts
     adapters: tuple[AdapterRecord, ...]
     labels: tuple[Label, ...]
     adapter_features: tuple[FeatureRow, ...] = field(default=())
     pair_features: tuple[FeatureRow, ...] = field(default=())
+    guests: tuple[Label, ...] = field(default=())

@@ -54,10 +54,14 @@ class Judged:
         return len(self.members)
 
     @property
+    def retention(self) -> tuple[float, ...]:
+        """Measured Ret of every member; NaN where it was not measured."""
+        return tuple(math.nan if ret is None else ret for ret in self.labelled.retention)
+
+    @property
     def worst(self) -> float:
         """Least measured Ret; NaN where a member's was not measured."""
-        kept = [ret for ret in self.labelled.retention if ret is not None]
-        return min(kept) if len(kept) == self.size else math.nan
+        return float(np.min(self.retention))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,8 @@
 """What the policy would have served of every measured group, and what that was measured to keep.
 
-The score is that of `mergeprobe.md`, "Policy": sum min(1, Ret) - lambda_cost x modules, over one group of adapters. A
-group is a set of adapters that was merged; what may be chosen are the recipes that were measured of it, and routing,
-which keeps Ret = 1 by construction and needs a module an adapter.
+Recipes are compared by what they add to a plan's score (`probe.plan_score`), every adapter weighing 1. A group is a set
+of adapters that was merged; what may be chosen are the recipes that were measured of it, and routing, which keeps
+Ret = 1 by construction and needs a module an adapter.
 
 References
 ----------
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from probe.bank.ceilings import MAX_DROP
 from probe.evaluation.judged import PLAIN, Judged, Judgements
+from probe.plan_score import plan_score
 
 ROUTE = "route"
 """The action of keeping every member separate."""
@@ -42,7 +43,7 @@ class Served:
         """Measured Ret of every member; 1 for a separate one."""
         if self.chosen is None:
             return (1.0,) * len(self.members)
-        return tuple(math.nan if ret is None else ret for ret in self.chosen.labelled.retention)
+        return self.chosen.retention
 
     @property
     def average(self) -> float:
@@ -67,22 +68,24 @@ class Served:
 
 Rule = Callable[[Sequence[Judged]], Judged | None]
 """Recipes that were measured of one group -> the one that is served; None routes."""
+Retention = Callable[[Judged], Sequence[float]]
+"""Ret of every member that a rule goes by."""
 
 
 def bounded(target: float = TARGET, lambda_cost: float = LAMBDA_COST) -> Rule:
     """Return Algorithm 1: of the recipes whose worst lower bound reaches the target, the best, if it beats routing."""
-    return _rule(lambda one: one.forecast.worst_lower_bound >= target, lambda_cost)
+    return _best(lambda one: one.forecast.worst_lower_bound >= target, _forecast, lambda_cost)
 
 
 def pointed(target: float = TARGET, lambda_cost: float = LAMBDA_COST) -> Rule:
     """Return the rule that builds what the point forecast passes: what exploration would verify."""
-    return _rule(lambda one: one.forecast.worst >= target, lambda_cost)
+    return _best(lambda one: one.forecast.worst >= target, _forecast, lambda_cost)
 
 
 def forced(candidates: Sequence[Judged]) -> Judged | None:
     """Merge plainly whatever is forecast, by the operator that is forecast to keep most."""
     plain = [one for one in candidates if one.action == PLAIN]
-    return max(plain, key=lambda one: _kept(one), default=None)
+    return max(plain, key=lambda one: _gain(one.forecast.retention, LAMBDA_COST), default=None)
 
 
 def always(operator: str) -> Rule:
@@ -94,32 +97,31 @@ def always(operator: str) -> Rule:
 
 def clairvoyant(target: float = TARGET, lambda_cost: float = LAMBDA_COST) -> Rule:
     """Return the rule that knows the labels: the best recipe that was measured to reach the target."""
-    return lambda candidates: max(
-        (one for one in candidates if one.worst >= target and _gain_of(_measured(one), one.size, lambda_cost) > 0),
-        key=lambda one: _measured(one),
-        default=None,
-    )
+    return _best(lambda one: one.worst >= target, _measured, lambda_cost)
 
 
-def _rule(is_feasible: Callable[[Judged], bool], lambda_cost: float) -> Rule:
+def _best(is_feasible: Callable[[Judged], bool], retention: Retention, lambda_cost: float) -> Rule:
     def choose(candidates: Sequence[Judged]) -> Judged | None:
-        feasible = [one for one in candidates if is_feasible(one) and _gain_of(_kept(one), one.size, lambda_cost) > 0]
-        return max(feasible, key=_kept, default=None)
+        gains = [(_gain(retention(one), lambda_cost), one) for one in candidates if is_feasible(one)]
+        best, chosen = max(gains, key=lambda found: found[0], default=(0.0, None))
+        return chosen if best > 0 else None
 
     return choose
 
 
-def _gain_of(kept: float, size: int, lambda_cost: float) -> float:
+def _gain(retention: Sequence[float], lambda_cost: float) -> float:
     """Return the score of one module less that of separate ones."""
-    return (kept - lambda_cost) - (size - lambda_cost * size)
+    size = len(retention)
+    merged = plan_score(((1.0, ret) for ret in retention), 1, lambda_cost)
+    return merged - plan_score([(1.0, 1.0)] * size, size, lambda_cost)
 
 
-def _kept(one: Judged) -> float:
-    return math.fsum(min(1.0, ret) for ret in one.forecast.retention)
+def _forecast(one: Judged) -> Sequence[float]:
+    return one.forecast.retention
 
 
-def _measured(one: Judged) -> float:
-    return math.fsum(min(1.0, ret) for ret in one.labelled.retention if ret is not None)
+def _measured(one: Judged) -> Sequence[float]:
+    return one.retention
 
 
 def groups_of(judgements: Judgements) -> Mapping[tuple[str, ...], tuple[Judged, ...]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from probe.forecasting.seen_adapter import ForecastingError, SeenAdapter
 from probe.predictors.forecast import AdapterEvidence, Evidence
 from probe.profiles import AdapterProfile, Shift
 from probe.profiling import MAX_ROWS, Profiler
-from probe.rows import read_rows, write_rows
+from probe.rows import first_rows
 from probe.signals import Pair
 from probe.vectors import PairFeatures, Vector
 
@@ -184,7 +182,7 @@ class Comparer:
 
     def trajectory(self, adapter: SeenAdapter, is_calibrated: bool) -> Trajectory:
         """Return what is known of an adapter at each of its states."""
-        rows = self._first_rows(adapter.rows, PLAN.calibration_rows) if is_calibrated and adapter.rows else None
+        rows = self._first(adapter.rows, PLAN.calibration_rows) if is_calibrated and adapter.rows else None
         profiles = [
             replace(self.profiler.profile(state.folder, rows), metadata=state.metadata) for state in adapter.states
         ]
@@ -213,21 +211,13 @@ class Comparer:
 
     def _displacements(self, movers: Sequence[SeenAdapter], rows: Path) -> Displacements[str]:
         folders = {one.revision: one.now.folder for one in movers}
-        return self.profiler.displacements(folders, self._first_rows(rows, MAX_ROWS), PLAN.shift_rows)
+        return self.profiler.displacements(folders, self._first(rows, MAX_ROWS), PLAN.shift_rows)
+
+    def _first(self, rows: Path, count: int) -> Path:
+        return first_rows(rows, count, self.profiler.store.folder)
 
     def _reads_rows(self, adapter: SeenAdapter) -> bool:
         return self.calibrates and adapter.rows is not None
-
-    def _first_rows(self, rows: Path, count: int) -> Path:
-        """Return a file of the first rows of a set, which is made once."""
-        first, folder = read_rows(rows)[:count], self.profiler.store.folder
-        path = folder / f"rows-{hashlib.sha256(rows.read_bytes()).hexdigest()[:32]}-{count}.jsonl"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            write_rows(partial, first)
-            partial.rename(path)
-        return path
 
 
 def _adapter(seen: SeenAdapter, trajectory: Trajectory) -> ComparedAdapter:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from probe.bank.labelling.plan import NORMS, LabelPlan
+from probe.bank.labelling.measurement import NORMS
+from probe.bank.labelling.plan import LabelPlan
 from probe.forecasting.comparison import Comparison
 from probe.forecasting.conflict import Conflict
 from probe.operators import OUTPUT_RANKS, output_rank

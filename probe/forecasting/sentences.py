@@ -7,12 +7,14 @@ import math
 from probe.bank.report.statistics import Estimate
 from probe.forecasting.advice import Advice
 from probe.forecasting.early_forecast import EarlyForecast, PartnerForecast
+from probe.retention import retention_in_words
 
 
 def of_partner(found: EarlyForecast, partner: PartnerForecast) -> str:
     """Say what both are predicted to keep beside each other, under the recipe that comes closest to passing."""
     best = partner.best
-    own, theirs = ratio(best.retention, best.lower_bound), ratio(best.other_retention, best.other_lower_bound)
+    own = retention_in_words(best.retention, best.lower_bound)
+    theirs = retention_in_words(best.other_retention, best.other_lower_bound)
     return (
         f"Merged by {best.recipe.operator}, {found.name} is predicted to keep {own} and {partner.name} {theirs}; "
         f"{partner.conflict.sentence}."
@@ -22,7 +24,7 @@ def of_partner(found: EarlyForecast, partner: PartnerForecast) -> str:
 def of_most_conflicting(found: EarlyForecast) -> str:
     """Say who conflicts most, and where."""
     partner = found.most_conflicting
-    kept = ratio(partner.best.worst, partner.best.worst_lower_bound)
+    kept = retention_in_words(partner.best.worst, partner.best.worst_lower_bound)
     return (
         f"{partner.name} conflicts most with {found.name}: the one that suffers more is predicted to keep {kept}; "
         f"{partner.conflict.sentence}."
@@ -63,11 +65,6 @@ def of_advice(one: Advice) -> str:
         return f"{kept}; alone, no difference is clear (G {one.gain.value:+.2f}, {interval(one.gain)})."
     change = "more" if one.gain.value > 0 else "less"
     return f"{kept}; alone, such adapters reach {abs(one.gain.value):.2f} {change} (G, {interval(one.gain)})."
-
-
-def ratio(value: float, bound: float) -> str:
-    """Return a retention with its lower bound, such as "0.95 (at least 0.90)"."""
-    return f"{value:.2f} (at least {bound:.2f})" if math.isfinite(bound) else f"{value:.2f} (no bound yet)"
 
 
 def interval(one: Estimate) -> str:

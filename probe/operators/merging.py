@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import get_args
 
 import torch
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from probe.factors import (
     CoreSpace,
@@ -94,7 +96,8 @@ def merge_with(
 ) -> Merged:
     """Apply one operator; see `probe.operators.merge`."""
     _check(operator, updates, calibrations)
-    kept = without_pruned(updates, recipe.pruned)
+    with _computing("Pruning"):
+        kept = without_pruned(updates, recipe.pruned)
     if recipe.norm is not None and recipe.norm not in get_args(Norm):
         raise MergeError(f"Norm rule {recipe.norm!r} is unknown; expected one of {get_args(Norm)}.")
     rank = _default_rank(operator, kept) if recipe.rank is None else recipe.rank
@@ -123,14 +126,12 @@ def _merge_module(job: _Job, name: str, factors: Sequence[LoraFactor | None]) ->
     shape = _common_shape(name, factors)
     if job.operator.needs:
         check_calibrations(job.calibrations, name, shape)
-    members, space = _members(job, name, factors)
-    # Rules need not care for modules in which every member is zero: such a core has no rows to speak of.
-    is_changed = bool(members.is_present.any())
-    core = job.operator.rule(members, **job.hyper_parameters) if is_changed else task_arithmetic(members)
-    try:
+    with _computing(f"Module {name!r} by {job.operator.key}"):
+        members, space = _members(job, name, factors)
+        # Rules need not care for modules in which every member is zero: such a core has no rows to speak of.
+        is_changed = bool(members.is_present.any())
+        core = job.operator.rule(members, **job.hyper_parameters) if is_changed else task_arithmetic(members)
         factor, kept, total = truncate(space, core, job.rank)
-    except FactorError as error:
-        raise MergeError(f"Module {name!r} by {job.operator.key}: {error}") from error
     if Property.LOSSLESS in job.operator.properties and kept < total * (1 - tolerance(space.size)):
         raise MergeError(
             f"Module {name!r}: {job.operator.key} needs a rank over {job.rank} to keep everything; "
@@ -196,16 +197,25 @@ def _check(operator: Operator, updates: Sequence[LoraUpdate], calibrations: Sequ
         raise MergeError(f"Got {len(updates)} updates; expected one or more, each with a module.")
     for index, update in enumerate(updates):
         for name, factor in update.factors.items():
-            try:
+            with _computing(f"Member {index}, module {name!r}"):
                 check_factor(factor)
-            except FactorError as error:
-                raise MergeError(f"Member {index}, module {name!r}: {error}") from error
     if operator.needs and (calibrations is None or len(calibrations) != len(updates)):
         needed = " and ".join(sorted(need.value for need in operator.needs))
         raise MergeError(
             f"Operator {operator.key!r} reads the {needed}: it needs one calibration a member "
             f"(`probe.calibration.calibrate`), got {0 if calibrations is None else len(calibrations)}."
         )
+
+
+@contextmanager
+def _computing(what: str) -> Iterator[None]:
+    """Turn numbers that cannot be computed with into a merge error that says where."""
+    try:
+        yield
+    except FactorError as error:
+        raise MergeError(f"{what}: {error}") from error
+    except LinAlgError as error:
+        raise MergeError(f"{what}: {error}; merge by another operator, or other members.") from error
 
 
 def _common_shape(name: str, factors: Sequence[LoraFactor | None]) -> tuple[int, int]:

@@ -1,7 +1,6 @@
-"""What follows from retention and gain: compatibility M, safety, and the G-weighted scores of a merge.
+"""What follows from retention and gain: compatibility M, safety, and the G-weighted score of a merge.
 
-Of two members these are the figures of `probe.bank.ceilings`; here they take any number, and forecasts as well as
-measurements.
+Forecasts are taken as well as measurements. Where a gain is unknown (NaN) nothing that needs it is known.
 
 References
 ----------
@@ -18,16 +17,23 @@ from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY
 
 def compatibility(retention: Sequence[float], gains: Sequence[float]) -> float:
     """Return M: the geometric mean of max(0, G_i), times the mean Ret; of two members it is M_ij of Eq. 3."""
+    if any(map(math.isnan, gains)):
+        return math.nan
     weight = math.prod(max(0.0, gain) for gain in gains) ** (1 / len(gains))
     return weight * math.fsum(retention) / len(retention)
 
 
-def is_safe(retention: Sequence[float], gains: Sequence[float]) -> bool:
-    """Say whether a merge is safe: M >= 0.6, and no member drops by more than 0.15."""
-    return min(retention) >= 1 - MAX_DROP and compatibility(retention, gains) >= SAFE_COMPATIBILITY
+def is_safe(
+    retention: Sequence[float],
+    gains: Sequence[float],
+    min_compatibility: float = SAFE_COMPATIBILITY,
+    max_drop: float = MAX_DROP,
+) -> bool | None:
+    """Say whether a merge is safe: M >= gamma, and no member drops by more than delta; None where M is unknown."""
+    found = compatibility(retention, gains)
+    return None if math.isnan(found) else min(retention) >= 1 - max_drop and found >= min_compatibility
 
 
-def weighted_scores(retention: Sequence[float], gains: Sequence[float]) -> tuple[float, float]:
-    """Return the G-weighted set score mean_i G_i Ret_i, and the least G_i Ret_i (Section 2.3)."""
-    scores = [gain * ret for gain, ret in zip(gains, retention, strict=True)]
-    return math.fsum(scores) / len(scores), min(scores)
+def set_score(retention: Sequence[float], gains: Sequence[float]) -> float:
+    """Return the score of a set, mean_i G_i Ret_i: what is kept counts by what the adapter gained (Section 2.3)."""
+    return math.fsum(gain * ret for gain, ret in zip(gains, retention, strict=True)) / len(retention)

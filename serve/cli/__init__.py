@@ -16,6 +16,7 @@ from serve.cli import (
     forecasting,
     labelling,
     merging,
+    proving,
     reporting,
     running,
     simulating,
@@ -44,6 +45,7 @@ app.command()(comparing.signals)
 app.command()(merging.merge)
 app.command()(fitting.fit)
 app.command()(evaluating.evaluate)
+app.command()(proving.prove)
 app.command()(forecasting.forecast)
 app.command()(simulating.simulate)
 app.command("list")(running.list_adapters)

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from probe.bank.gate import GateError, explained_by_domains, pilot_gate, safe_shares
+from probe.bank.gate import GateError, explained_by_domains, pilot_gate, safe_pairs, safe_shares
 from probe.bank.records import AdapterRecord, Label, Records
 from tests.probe.planted import adapter, label, records_of, scores
 
@@ -115,3 +115,10 @@ def test_too_few_records_are_named() -> None:
         pilot_gate(records_of(ADAPTERS, []))
     with pytest.raises(GateError, match="cross-domain"):
         pilot_gate(bank({("m", "n"): 60, ("n", "m"): 60}))
+
+
+def test_pairs_of_unknown_gain_are_left_out() -> None:
+    known = bank(everything(60))
+    without = records_of(ADAPTERS, [one for one in known.labels if one.members != ("s",)])
+    assert set(safe_pairs(known)) - set(safe_pairs(without)) == {pair for pair in safe_pairs(known) if "s" in pair[0]}
+    assert safe_shares(without) == {"ta": 1.0}

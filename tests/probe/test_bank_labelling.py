@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from probe.bank.data_card import data_card
 from probe.bank.labelling.bank import PARTS, label_bank
 from probe.bank.labelling.members import BankError, read_bank
-from probe.bank.labelling.plan import CLOSE, LABEL_PLANS
+from probe.bank.labelling.plan import CLOSE, LABEL_PLANS, LabelPlan
 from probe.bank.labelling.sessions import Session
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.measuring import Evaluator
@@ -291,3 +292,21 @@ def test_the_data_card_tells_what_is_there(records: Records, tmp_path: Path) -> 
     assert "| highest base score | 0.10 (a) | <= 0.6 | yes |" in data_card(
         replace(records, facts=replace(records.facts, pilot=table))
     )
+
+
+def test_a_proof_measures_every_group_and_what_it_does_to_the_protected(base: Path, bank: Path, tmp_path: Path) -> None:
+    spec = LabelPlan(num_rows=6, max_rows=6, rank=8, is_proof=True)
+    place = Workplace(bank, tmp_path / "work", base, "cpu", spec)
+    label_bank(place, tmp_path / "out", "held-out", SESSION, only=("proof",))
+    records = read_records(tmp_path / "out")
+    groups = {(label.members, label.operator) for label in records.labels if len(label.members) in (2, 3)}
+    free = ("double", "single", "upper")
+    sets = [*combinations(free, 2), free]
+    assert groups >= {(members, operator) for members in sets for operator in ("ta", "mean")}
+    assert {label.members for label in records.labels} >= {("double", "shout", "single", "upper")}
+    assert {label.adapter for label in records.guests} == {"shout"}
+    assert {label.members for label in records.guests} == set(sets)
+    alone = {label.members for label in records.labels if label.adapter == "shout" and len(label.members) == 1}
+    assert alone == {("shout",), *((name,) for name in free)}
+    harmed = next(label for label in records.guests if label.members == free)
+    assert harmed.base_scores == next(one for one in records.labels if one.adapter == "shout").base_scores

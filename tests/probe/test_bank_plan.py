@@ -76,8 +76,16 @@ def test_the_same_bank_gives_the_same_plan_in_any_order_and_another_seed_another
 def test_nothing_is_asked_twice_and_what_is_most_worth_comes_first() -> None:
     assert len(set(PLAN)) == len(PLAN)
     stages = [measurement.stage for measurement in PLAN]
-    assert list(dict.fromkeys(stages)) == [stage for stage in Stage if stage not in (Stage.REWORKED, Stage.CLOSER)]
+    later = (Stage.REWORKED, Stage.CLOSER, Stage.PROOF)
+    assert list(dict.fromkeys(stages)) == [stage for stage in Stage if stage not in later]
+
     assert stages == sorted(stages, key=list(Stage).index)
+
+
+def test_the_plan_of_a_proof_holds_the_adapters_alone_and_every_group() -> None:
+    asked = planned(BANK, LABEL_PLANS["held-out"])
+    assert len(set(asked)) == len(asked)
+    assert {one.stage for one in asked} == {Stage.OWN, Stage.PROOF}
 
 
 def test_every_adapter_is_asked_alone_and_the_base_once_for_shared_rows() -> None:

@@ -16,8 +16,10 @@ from probe.bank.ceilings import Ceilings
 from probe.bank.records import Label, Records
 from probe.bank.report import SECTIONS, report_on
 from probe.bank.report.measurements import Measurements, where
+from probe.bank.report.overview import overview
 from probe.bank.report.pages import html, markdown, write_report
 from probe.bank.report.section import Cell, Outcome, Section, Verdict
+from probe.bank.report.set_size import set_size
 from probe.bank.report.statistics import Estimate
 from tests.probe.planted_records import (
     BAND_RECOVERY,
@@ -61,7 +63,7 @@ def rows_of(sections: tuple[Section, ...], section: str, table: str) -> list[tup
     return list(next(one for one in section_of(sections, section).tables if one.key == table).rows)
 
 
-def row_of(sections: tuple[Section, ...], section: str, table: str, *start: str) -> tuple[Any, ...]:
+def row_of(sections: tuple[Section, ...], section: str, table: str, *start: Cell) -> tuple[Any, ...]:
     return next(row for row in rows_of(sections, section, table) if row[: len(start)] == start)
 
 
@@ -149,6 +151,33 @@ def test_labels_without_a_gain_are_counted_and_in_no_mean(planted: Records, sect
     bank = Measurements(planted)
     assert WEAK in set(bank.labels["adapter"])
     assert WEAK not in {name for members in bank.pairs["members"] for name in members}
+
+
+def test_a_pair_of_which_a_gain_is_unknown_has_no_class_and_is_counted(planted: Records) -> None:
+    """Nobody asked code-0 its rows alone, so its G is unknown: of 15 adapters it is in 14 pairs."""
+    known = [label for label in planted.labels if (label.action, label.adapter) != ("single", "code-0")]
+    counted = [overview(Measurements(replace(planted, labels=labels))) for labels in (planted.labels, tuple(known))]
+    (full,), (gap,) = ([row for row in rows_of((one,), "overview", "balance") if row[0] == "pico"] for one in counted)
+    assert (full[1], full[4]) == (105, 0)
+    assert (gap[1], gap[4]) == (105, 14)
+    pairs = list(where(Measurements(planted).both_ways, operator="pico").itertuples())
+    others = [row.is_safe for row in pairs if "code-0" not in row.members]
+    assert 0 < sum(others) < sum(row.is_safe for row in pairs)
+    assert (gap[2], gap[3]) == (sum(others), 91 - sum(others))
+    assert isinstance(gap[5], Estimate)
+    assert (gap[5].value, gap[5].n) == (pytest.approx(sum(others) / 91), 91)
+
+
+def test_a_set_s_score_weighs_retention_by_gain(planted: Records, sections: tuple[Section, ...]) -> None:
+    """G is 1, but 0.8 / 0.9 of the math adapters beside the best, and unknown where rows were not asked alone."""
+    _, _, macro, _, score = row_of(sections, "set-size", "sizes", "ta", 2)
+    pairs = where(Measurements(planted).pairs, operator="ta")
+    kept = pairs[pairs["adapter"].isin(["math-0", "math-2"])]["ret"].sum()
+    assert score.value == pytest.approx(macro.value - kept * (1 - 0.8 / 0.9) / 2 / macro.n)
+    known = [label for label in planted.labels if (label.action, label.adapter) != ("single", "code-0")]
+    less = set_size(Measurements(replace(planted, labels=tuple(known))))
+    _, _, macro, _, score = row_of((less,), "set-size", "sizes", "ta", 2)
+    assert (macro.n, score.n) == (105, 91)
 
 
 def test_the_report_and_the_records_have_one_ceiling(planted: Records) -> None:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from probe.factors import LoraFactor, LoraUpdate, canonical, inner_product, norm, scaled
 from probe.operators import OPERATORS, MergeError, Property, Pruned, Recipe, merge, output_rank
+from probe.operators.merging import merge_with
+from probe.operators.operator import Members
 from probe.profiles import Calibration
 from tests import tiny
 from tests.probe.calibrations import random_calibration, with_module
@@ -226,6 +228,24 @@ DATA_REFUSALS: list[tuple[list[Calibration] | None, str]] = [
     ([with_module(CALIBRATION, "a", floor_in=math.nan), CALIBRATION], "calibration of member 0 holds NaN"),
     ([with_module(CALIBRATION, "a", f_out=torch.full((20,), math.inf)), CALIBRATION], "member 0 holds NaN"),
 ]
+
+
+def test_a_rule_whose_decomposition_fails_is_refused_by_the_module_s_name() -> None:
+    def singular(members: Members) -> Tensor:
+        return torch.linalg.inv(0 * members.cores[0] @ members.cores[0].T)
+
+    operator = replace(OPERATORS["ta"], rule=singular)
+    with pytest.raises(MergeError, match=r"Module 'a' by ta: .*singular.*; merge by another operator"):
+        merge_with(operator, bank(0), Recipe("ta"), None)
+
+
+def test_a_decomposition_that_fails_while_pruning_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.linalg.LinAlgError("svd did not converge")
+
+    monkeypatch.setattr(torch.linalg, "svd", fail)
+    with pytest.raises(MergeError, match="Pruning: svd did not converge; merge by another operator"):
+        merge(bank(0), Recipe("ta", pruned=(Pruned(0, "a", 0),)))
 
 
 @pytest.mark.parametrize("operator", WITH_DATA)

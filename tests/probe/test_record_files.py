@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from probe.bank.ceilings import Ceilings, compatibility, is_safe, plain_pairs
+from probe.bank.ceilings import Ceilings, plain_pairs
 from probe.bank.record_files import DERIVED, UnknownRecordsVersion, read_records, write_records
 from probe.bank.records import SCHEMA_VERSION, Records, RecordsError
 from tests.probe.planted import NUM_ROWS, adapter, label, records_of, scores
@@ -72,15 +72,6 @@ def test_ceilings_compare_on_rows_that_all_were_asked(records: Records) -> None:
     assert ceilings.normalised_gain("a") == 1.0
     assert math.isnan(ceilings.best("c"))
     assert math.isnan(ceilings.normalised_gain("c"))
-
-
-def test_a_safe_pair_keeps_both_and_gains_enough(records: Records) -> None:
-    ((first, second),) = plain_pairs(records).values()
-    assert compatibility(first, second, (0.75, 1.0)) == pytest.approx(math.sqrt(0.75) * (0.9 + 0.85) / 2)
-    assert is_safe(first, second, (0.75, 1.0))
-    assert not is_safe(first, second, (0.3, 1.0))
-    worse = label(("a", "b"), "b", BASE, OWN, scores(60))
-    assert not is_safe(first, worse, (1.0, 1.0))
 
 
 def test_a_pair_with_an_unsound_side_is_no_pair(records: Records) -> None:

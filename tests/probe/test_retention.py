@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe.retention import RetentionError, gain, paired_loss, retention, standard_error
+from probe.retention import RetentionError, gain, paired_loss, retention, retention_in_words, standard_error
 
 scores = st.lists(st.tuples(*[st.sampled_from([0.0, 1.0])] * 3), min_size=2, max_size=40)
 
@@ -121,3 +121,8 @@ def test_paired_loss_is_positive_where_the_second_is_worse() -> None:
 def test_unusable_scores_are_refused(base: list[float], single: list[float]) -> None:
     with pytest.raises(RetentionError):
         gain(base, single)
+
+
+def test_words_say_the_bound_or_that_there_is_none() -> None:
+    assert retention_in_words(0.949, 0.9) == "0.95 (at least 0.90)"
+    assert retention_in_words(0.5, -math.inf) == "0.50 (no bound yet)"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from probe.rows import Row, RowError, read_rows, split_rows, write_rows
+from probe import rows as module
+from probe.rows import Row, RowError, first_rows, read_rows, split_rows, write_rows
 
 FORCED = Row("<|im_start|>user\nhé?<|im_end|>\n", "yes", "forced")
 GENERATED = Row("p", "a", "generated", {"kind": "refusal", "expected": True}, 7)
@@ -85,3 +86,44 @@ def test_a_prompt_that_stands_twice_is_in_one_half_only() -> None:
     gate, report = split_rows(rows)
     assert [row.answer for row in gate] == ["0", "4"]
     assert [row.answer for row in report] == ["2", "6"]
+
+
+def test_the_first_rows_are_a_file_of_their_own(tmp_path: Path) -> None:
+    write_rows(tmp_path / "all.jsonl", [GENERATED, FORCED, FORCED])
+    first = first_rows(tmp_path / "all.jsonl", 2, tmp_path / "new" / "folder")
+    assert read_rows(first) == (GENERATED, FORCED)
+    assert list(first.parent.iterdir()) == [first]
+    assert read_rows(first_rows(tmp_path / "all.jsonl", 9, first.parent)) == (GENERATED, FORCED, FORCED)
+
+
+def test_the_file_of_first_rows_is_named_by_what_is_in_it_and_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    write_rows(path, [FORCED, GENERATED])
+    first = first_rows(path, 1, tmp_path)
+    written = first.stat().st_mtime_ns
+    write_rows(path, [FORCED, FORCED])
+    assert first_rows(path, 1, tmp_path) == first
+    assert first.stat().st_mtime_ns == written
+    write_rows(path, [GENERATED])
+    assert read_rows(first_rows(path, 1, tmp_path)) == (GENERATED,)
+    assert read_rows(first) == (FORCED,)
+
+
+def test_first_rows_that_were_not_written_whole_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "all.jsonl", [FORCED, GENERATED])
+
+    def cut_power(path: Path, rows: tuple[Row, ...]) -> None:
+        path.write_text(rows[0].prompt)
+        raise OSError("power cut")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "write_rows", cut_power)
+        with pytest.raises(OSError, match="power cut"):
+            first_rows(tmp_path / "all.jsonl", 2, tmp_path)
+    assert read_rows(first_rows(tmp_path / "all.jsonl", 2, tmp_path)) == (FORCED, GENERATED)
+
+
+def test_a_file_without_readable_rows_has_no_first_ones(tmp_path: Path) -> None:
+    with pytest.raises(RowError, match="cannot be read"):
+        first_rows(tmp_path / "absent.jsonl", 1, tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()

@@ -34,8 +34,8 @@ def test_modules_are_saved_tick_by_tick_and_nothing_unmeasured_is_served() -> No
     assert ticks[0].active == 12
     assert ticks[-1].active < 12
     assert ticks[-1].score > ticks[0].score
-    passed = {verdict.module for verdict in simulated.verdicts if verdict.passed}
-    routes = simulated.table.routes
+    passed = {verdict.module for verdict in simulated.replay.verdicts if verdict.passed}
+    routes = simulated.replay.table.routes
     assert {route.module for route in routes if route.placement is Placement.MERGED} <= passed
     assert all(route.placement is Placement.PROTECTED for route in routes if route.adapter.startswith("safety"))
 
@@ -43,19 +43,19 @@ def test_modules_are_saved_tick_by_tick_and_nothing_unmeasured_is_served() -> No
 def test_the_sums_of_a_tick_agree() -> None:
     simulated, ticks = run()
     last = ticks[-1]
-    assert last.active == len(simulated.table.modules)
+    assert last.active == len(simulated.replay.table.modules)
     assert last.cost == 0.5 * last.active
-    assert last.merged_share == sum(route.placement is Placement.MERGED for route in simulated.table.routes) / 12
+    assert last.merged_share == sum(route.placement is Placement.MERGED for route in simulated.replay.table.routes) / 12
     assert last.score == pytest.approx(12 * last.macro - last.cost, abs=0.5), "no retention lies far above 1"
     assert last.worst <= last.macro
-    assert sum(tick.trials for tick in ticks) == len(simulated.verdicts)
-    assert sum(tick.passed for tick in ticks) == sum(verdict.passed for verdict in simulated.verdicts)
+    assert sum(tick.trials for tick in ticks) == len(simulated.replay.verdicts)
+    assert sum(tick.passed for tick in ticks) == sum(verdict.passed for verdict in simulated.replay.verdicts)
 
 
 def test_a_recipe_has_one_verdict_however_often_it_is_measured() -> None:
     simulated, _ = run()
-    verdict = simulated.verdicts[0]
-    assert simulated.verdict(verdict.recipe) == verdict
+    verdict = simulated.replay.verdicts[0]
+    assert simulated.replay.measure(verdict.recipe) == verdict
 
 
 @pytest.mark.parametrize("traffic", TRACES)

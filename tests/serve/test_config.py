@@ -65,6 +65,8 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ),
         ("policy: {recipes: []}", ["policy.recipes", "at least 1"]),
         ("policy: {mode: manual}", ["policy.mode", "'auto' or 'approve'", "manual"]),
+        ("policy: {weights: fair}", ["policy.weights", "'uniform' or 'traffic'", "fair"]),
+        ("policy: {traffic_window_seconds: 0}", ["policy.traffic_window_seconds", "greater than 0"]),
         ("merge: {memory_bytes: 0}", ["merge.memory_bytes", "greater than or equal to 1048576"]),
         ("merge: {timeout_seconds: 0}", ["merge.timeout_seconds", "greater than 0"]),
         ("controller: {interval_seconds: 0}", ["controller.interval_seconds", "greater than 0"]),

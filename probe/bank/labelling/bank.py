@@ -70,10 +70,12 @@ def label_bank(
             if FEATURES in only:
                 measure_features(place, members, features, labels.labels(), workers, on_progress)
     finally:
+        measured = labels.labels()
         records = Records(
             facts=facts,
             adapters=tuple(member.record for member in members.values()),
-            labels=labels.labels(),
+            labels=tuple(label for label in measured if not label.is_guest),
+            guests=tuple(label for label in measured if label.is_guest),
             adapter_features=features.of_adapters(),
             pair_features=features.of_pairs(),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from probe.bank.labelling.workplace import Workplace
 from probe.features import Trajectory
 from probe.profiles import AdapterProfile, Metadata
 from probe.profiling import Profiler
-from probe.rows import read_rows, write_rows
+from probe.rows import first_rows
 from probe.telemetry.bundle import read_bundle
 
 NUM_KEPT = 16
@@ -28,18 +27,7 @@ def calibration_profile(profiler: Profiler, folder: Path, member: Member, num_ro
     folder
         The member's own, or one of its checkpoints.
     """
-    return profiler.profile(folder, first_rows(profiler.store.folder, member, num_rows))
-
-
-def first_rows(folder: Path, member: Member, num_rows: int) -> Path:
-    """Write the first calibration rows of a member into a file, unless it is there, and return it."""
-    path = folder / f"{member.name}-{member.record.revision[:16]}-{num_rows}.jsonl"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        write_rows(partial, read_rows(member.calibration)[:num_rows])
-        partial.rename(path)
-    return path
+    return profiler.profile(folder, first_rows(member.calibration, num_rows, profiler.store.folder))
 
 
 def fractions(member: Member) -> tuple[float, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from probe.factors import LoraUpdate
 from probe.layers import num_layers_of
@@ -14,6 +15,11 @@ from probe.records import MergeProbeError
 
 NO_OPERATOR = "none"
 """Operator of the base and of a single adapter."""
+
+
+NORMS: Mapping[str, Norm] = {"ta": "none"}
+"""Norm rules other than an operator's own. Under norm control the sum and the mean of equally weighted members are one
+update, so `ta` is measured as the sum that it is, and `mean` as it is served."""
 
 
 class MeasurementError(MergeProbeError):
@@ -27,6 +33,7 @@ class Stage(StrEnum):
     SINGLES = "singles"
     PAIRS = "pairs"
     SETS = "sets"
+    PROOF = "proof"
     DOMAINS = "domains"
     OPERATORS = "operators"
     PREFERENCES = "preferences"
@@ -96,6 +103,19 @@ class Measurement:
         depth = num_layers_of(module for update in updates.values() for module in update.factors)
         modules = [module for module in updates[name].factors if band_of_module(module, depth) == band]
         return tuple(Pruned(self.members.index(name), module) for module in modules)
+
+
+def merged(stage: Stage, names: Iterable[str], operator: str, guests: Iterable[str] = (), **parts: Any) -> Measurement:
+    """Return a merge that answers every member's rows.
+
+    Parameters
+    ----------
+    guests
+        Names whose rows it answers too, though they are not in it.
+    """
+    members = tuple(sorted(names))
+    asked = tuple(sorted({*members, *guests}))
+    return Measurement(stage, members, asked, operator, norm=NORMS.get(operator), **parts)
 
 
 def needs_data(measurement: Measurement) -> bool:

@@ -12,19 +12,16 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from probe.bank.ceilings import MAX_DROP, RowSet, row_set
-from probe.bank.labelling.measurement import Measurement, Stage
+from probe.bank.labelling.measurement import Measurement, Stage, merged
+from probe.bank.labelling.proof_plan import every_group
 from probe.bank.labelling.sampling import Drawing, one_of_each_domain, spread_pairs, spread_sets
 from probe.bank.records import AdapterRecord, Label
 from probe.layers import BANDS
-from probe.operators import Norm
 
 OPERATORS_FOR_ALL = ("ta", "mean", "ties", "pico", "ctm", "gam", "dare")
 """Operators that every bank is measured under."""
 OPERATORS_WITH_DATA = ("fisher_core", "lego", "osrm_post")
 """Further baselines of the paper, for the sets of all domains; they cost a calibration pass of each member."""
-NORMS: Mapping[str, Norm] = {"ta": "none"}
-"""Norm rules other than an operator's own. Under norm control the sum and the mean of equally weighted members are one
-update, so `ta` is measured as the sum that it is, and `mean` as it is served."""
 COMPOSED = ("ta", "gam")
 """Operators that preference deltas are composed by (arXiv 2606.00357)."""
 GROUP_SIZES = (2, 4, 8)
@@ -67,6 +64,9 @@ class LabelPlan:
         Of every draw, and of operators that draw.
     is_pilot
         Whether the labels decide if a larger bank is built (`probe.bank.gate`).
+    is_proof
+        Whether instead of all this every group is measured that a plan of the bank may hold
+        (`probe.bank.labelling.proof_plan`), by the fixed operators.
     """
 
     num_pairs: int | None = 120
@@ -84,6 +84,7 @@ class LabelPlan:
     shift_rows: int = 32
     seed: int = 0
     is_pilot: bool = False
+    is_proof: bool = False
 
     @property
     def rotating_operators(self) -> tuple[str, ...]:
@@ -98,6 +99,7 @@ LABEL_PLANS: Mapping[str, LabelPlan] = {
     "demo": LabelPlan(num_pairs=None, num_sets=12, num_reworked=6, max_rows=200),
     "pilot": LabelPlan(num_pairs=None, num_rotating=3, num_sets=8, num_domain_sets=1, num_reworked=4, is_pilot=True),
     "cpu": LabelPlan(),
+    "held-out": LabelPlan(num_rows=160, max_rows=160, is_proof=True),
     "large": LabelPlan(
         num_pairs=None, num_rotating=5, num_sets=210, set_operators=7, num_domain_sets=8, num_reworked=60
     ),
@@ -107,6 +109,8 @@ LABEL_PLANS: Mapping[str, LabelPlan] = {
 def planned(adapters: Sequence[AdapterRecord], spec: LabelPlan) -> tuple[Measurement, ...]:
     """Return everything that can be planned before the first measurement, in order, nothing twice."""
     every = sorted(adapters, key=lambda adapter: adapter.name)
+    if spec.is_proof:
+        return (*_own(every), *every_group(every, spec.fixed_operators, OPERATORS_FOR_ALL))
     pairs = spread_pairs(ordinary(every), spec.num_pairs, Drawing(every, random.Random(f"pairs {spec.seed}")))  # noqa: S311
     stages = (
         _own(every),
@@ -124,12 +128,6 @@ def planned(adapters: Sequence[AdapterRecord], spec: LabelPlan) -> tuple[Measure
 def ordinary(adapters: Iterable[AdapterRecord]) -> list[AdapterRecord]:
     """Return the plainly trained adapters, which stand for the population."""
     return [adapter for adapter in adapters if adapter.method == "sft"]
-
-
-def merged(stage: Stage, names: Iterable[str], operator: str, **parts: object) -> Measurement:
-    """Return a merge that answers every member's rows."""
-    members = tuple(sorted(names))
-    return Measurement(stage, members, members, operator, norm=NORMS.get(operator), **parts)  # type: ignore[arg-type]
 
 
 def _asked(measurement: Measurement, adapters: Sequence[AdapterRecord]) -> Measurement:

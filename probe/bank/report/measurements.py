@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from probe.bank.ceilings import Ceilings, compatibility, is_safe
+from probe.bank.ceilings import Ceilings
 from probe.bank.records import AdapterRecord, Label, Records
+from probe.predictors.mergeability import compatibility, is_safe
 
 SAFETY = "safety"
 _COLUMNS = (
@@ -115,17 +116,19 @@ class Measurements:
 
     @cached_property
     def both_ways(self) -> pd.DataFrame:
-        """One row a pair and operator of which both directions are sound: Ret each way, M, and whether it is safe."""
+        """One row a pair and operator of which both directions are sound: Ret each way, M, and whether it is safe.
+
+        M is NaN, and safety None, where the gain G of a member is unknown.
+        """
         rows = []
         for (members, operator), both in self.pairs.groupby(["members", "operator"], sort=True):
             labels = dict(zip(both["adapter"], both["label"], strict=True))
             if set(labels) == set(members):
-                first, second = (labels[name] for name in members)
-                gains = self.ceilings.normalised_gain(members[0]), self.ceilings.normalised_gain(members[1])
-                kept = first.retention.value, second.retention.value
-                verdict = compatibility(first, second, gains), is_safe(first, second, gains)
-                rows.append((members, operator, *kept, *verdict))
-        return pd.DataFrame(rows, columns=["members", "operator", "first", "second", "mergeability", "is_safe"])
+                kept = [labels[name].retention.value for name in members]
+                gains = [self.ceilings.normalised_gain(name) for name in members]
+                rows.append((members, operator, *kept, compatibility(kept, gains), is_safe(kept, gains)))
+        columns = ["members", "operator", "first", "second", "mergeability", "is_safe"]
+        return pd.DataFrame(rows, columns=columns).astype({"is_safe": object})
 
     @cached_property
     def singles(self) -> dict[str, Single]:

@@ -73,16 +73,18 @@ def _labels(bank: Measurements) -> Table:
 def _balance(bank: Measurements) -> Table:
     rows = []
     for operator, group in bank.both_ways.groupby("operator", sort=True):
-        safe = mean_over_pairs(group["is_safe"].astype(float), list(group["members"]), "pairs")
-        num_safe = int(group["is_safe"].sum())
-        rows.append((operator, len(group), num_safe, len(group) - num_safe, safe))
+        known = group[group["is_safe"].notna()]
+        safe = mean_over_pairs(known["is_safe"].astype(float), list(known["members"]), "pairs")
+        num_safe = int(known["is_safe"].sum())
+        rows.append((operator, len(group), num_safe, len(known) - num_safe, len(group) - len(known), safe))
     return Table(
         "balance",
         "Class balance: safe pairs of trained adapters",
-        ("operator", "pairs", "safe", "unsafe", "share safe"),
+        ("operator", "pairs", "safe", "unsafe", "left out (G unknown)", "share safe"),
         tuple(rows),
-        f"Safe: mergeability M >= {SAFE_COMPATIBILITY:g} and both Drops <= {MAX_DROP:g}. "
-        "Pairs of which a direction is excluded have no class.",
+        f"Safe: mergeability M >= {SAFE_COMPATIBILITY:g} and both Drops <= {MAX_DROP:g}. Pairs of which a direction is "
+        "excluded have no class; nor have those with an adapter that was not asked its rows alone, so that its G, and "
+        "with it M, is unknown.",
     )
 
 

@@ -132,10 +132,7 @@ def _curves(axes: Axes, chart: Curves) -> None:
     axes.set_xscale("log" if chart.is_log else "linear")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel(chart.x_label)
-    axes.set_ylabel(chart.y_label)
-    axes.grid(alpha=0.25)
-    _legend(axes)
+    _finish(axes, chart)
 
 
 def _named(name: str, estimates: tuple[Estimate, ...]) -> str:
@@ -152,10 +149,7 @@ def _scatter(axes: Axes, chart: Scatter) -> None:
         )
     if chart.has_diagonal:
         axes.axline((0, 0), slope=1, color=_GREY, linewidth=1, linestyle="--", zorder=0)
-    axes.set_xlabel(chart.x_label)
-    axes.set_ylabel(chart.y_label)
-    axes.grid(alpha=0.25)
-    _legend(axes)
+    _finish(axes, chart)
 
 
 def _histogram(axes: Axes, chart: Histogram) -> None:
@@ -167,6 +161,13 @@ def _histogram(axes: Axes, chart: Histogram) -> None:
     axes.axvline(chart.reference, color="black", linewidth=1.2, linestyle="--")
     axes.set_xlabel(chart.label)
     axes.set_ylabel("labels")
+    _legend(axes)
+
+
+def _finish(axes: Axes, chart: Curves | Scatter) -> None:
+    axes.set_xlabel(chart.x_label)
+    axes.set_ylabel(chart.y_label)
+    axes.grid(alpha=0.25)
     _legend(axes)
 
 

@@ -20,6 +20,7 @@ from probe.bank.report.statistics import (
     mean_over_units,
     weighted_spearman,
 )
+from probe.predictors.mergeability import set_score
 
 MIN_SHARE_OF_PAIRS = 0.5
 """Least share of a set's ordered pairs that must have been measured to foretell it: a bank samples its pairs."""
@@ -27,12 +28,23 @@ MIN_SHARE_OF_PAIRS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """One set under one operator: macro and worst Ret, and what its pairs foretell (NaN where too few are known)."""
+    """One set under one operator.
+
+    Attributes
+    ----------
+    macro, worst
+        Mean and least Ret.
+    score
+        Mean G x Ret; NaN where a member's G is unknown.
+    least_pair, mean_pair
+        What its pairs foretell; NaN where too few are known.
+    """
 
     members: tuple[str, ...]
     operator: str
     macro: float
     worst: float
+    score: float
     least_pair: float
     mean_pair: float
 
@@ -54,8 +66,10 @@ def set_size(bank: Measurements) -> Section:
     if not merged:
         return Section("set-size", title, gaps=gaps)
     text = (
-        "A set counts where every member's label is sound. Macro is the mean over its members, worst the least. "
-        "Intervals: bootstrap over sets; sets share adapters, so they are rather too narrow.",
+        "A set counts where every member's label is sound. Macro is the mean over its members, worst the least. The "
+        f"score of a set ({PAPER}, Section 2.3) is the mean of G x Ret: what is kept counts by what the adapter gained "
+        "alone; sets with an unknown G are not in it. Intervals: bootstrap over sets; sets share adapters, so they are "
+        "rather too narrow.",
         "Min-of-pairs: the least Ret(i <- j) over the ordered pairs of the set that were measured under the "
         f"same operator, at least {MIN_SHARE_OF_PAIRS:.0%} of them. Its correlation with the measured worst is taken "
         "within one set size.",
@@ -77,8 +91,9 @@ def _merged(bank: Measurements) -> list[Merged]:
     for (members, operator), group in bank.merges.groupby(["members", "operator"], sort=True):
         if set(group["adapter"]) == set(members):
             ret = group["ret"].to_numpy(float)
+            score = set_score(ret, [bank.ceilings.normalised_gain(name) for name in group["adapter"]])
             forecast = _forecast([pairs.get((one, other, operator)) for one, other in permutations(members, 2)])
-            merged.append(Merged(members, operator, float(ret.mean()), float(ret.min()), *forecast))
+            merged.append(Merged(members, operator, float(ret.mean()), float(ret.min()), score, *forecast))
     return merged
 
 
@@ -98,14 +113,16 @@ def _groups(merged: list[Merged]) -> dict[tuple[str, int], list[Merged]]:
 
 
 def _mean(of: list[Merged], name: str) -> Estimate:
-    return mean_over_units([getattr(one, name) for one in of], "sets")
+    values = [getattr(one, name) for one in of]
+    return mean_over_units([value for value in values if math.isfinite(value)], "sets")
 
 
 def _table(merged: list[Merged]) -> Table:
-    rows = [
-        (operator, size, _mean(of, "macro"), _mean(of, "worst")) for (operator, size), of in _groups(merged).items()
-    ]
-    return Table("sizes", "Retention by number of members", ("operator", "members", "macro", "worst"), tuple(rows))
+    means = ("macro", "worst", "score")
+    rows: list[tuple[Cell, ...]] = []
+    for (operator, size), of in _groups(merged).items():
+        rows.append((operator, size, *(_mean(of, name) for name in means)))
+    return Table("sizes", "Retention by number of members", ("operator", "members", *means), tuple(rows))
 
 
 def _known(of: list[Merged]) -> list[Merged]:

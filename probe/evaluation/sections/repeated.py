@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from probe.bank.ceilings import Ceilings, is_safe, plain_pairs
+from probe.bank.ceilings import Ceilings, plain_pairs
 from probe.bank.records import Label, Records
 from probe.bank.report.statistics import Estimate, generator
 from probe.evaluation.metrics import auroc, over_adapters
 from probe.evaluation.scores import MERGES
+from probe.predictors.mergeability import is_safe
 
 
 def auroc_of_measuring_again(records: Records) -> Estimate:
@@ -17,14 +18,16 @@ def auroc_of_measuring_again(records: Records) -> Estimate:
     The second one is **simulated**: the first, plus normal noise of its standard error. So noise is in it twice, and
     the figure is rather too low.
     """
-    ceilings, pairs = Ceilings(records), plain_pairs(records)
-    gains = {name: ceilings.normalised_gain(name) for members, _ in pairs for name in members}
-    known = [(members, sides, (gains[members[0]], gains[members[1]])) for (members, _), sides in pairs.items()]
-    known = [one for one in known if np.isfinite(one[2]).all()]
+    ceilings, known = Ceilings(records), []
+    for (members, _), sides in plain_pairs(records).items():
+        gains = [ceilings.normalised_gain(side.adapter) for side in sides]
+        safe = is_safe([side.retention.value for side in sides], gains)
+        if safe is not None:
+            known.append((members, sides, safe))
     draw = generator()
     again = np.array([min(_again(side, draw) for side in sides) for _, sides, _ in known], dtype=np.float64)
-    safe = np.array([is_safe(*sides, own) for _, sides, own in known], dtype=np.bool_)
-    return over_adapters(auroc(again, safe), [members for members, _, _ in known], MERGES)
+    safe_ones = np.array([safe for _, _, safe in known], dtype=np.bool_)
+    return over_adapters(auroc(again, safe_ones), [members for members, _, _ in known], MERGES)
 
 
 def _again(label: Label, draw: np.random.Generator) -> float:

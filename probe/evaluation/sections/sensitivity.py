@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY, Ceilings
@@ -14,7 +14,7 @@ from probe.evaluation.policy import LAMBDA_COST, Rule, bounded, groups_of, point
 from probe.evaluation.scores import auroc_of
 from probe.evaluation.served import Plan
 from probe.evaluation.splits import Regime
-from probe.predictors.mergeability import compatibility
+from probe.predictors.mergeability import is_safe
 
 THRESHOLDS = (
     (SAFE_COMPATIBILITY, 0.05),
@@ -86,10 +86,8 @@ def _relabelled(row: Judged, ceilings: Ceilings, gamma: float, delta: float) -> 
     """Return a merge with the safe label of other thresholds; unknown stays unknown."""
     if row.labelled.is_safe is None:
         return row
-    kept: Sequence[float] = [ret for ret in row.labelled.retention if ret is not None]
     gains = [ceilings.normalised_gain(name) for name in row.members]
-    is_safe = min(kept) >= 1 - delta and compatibility(kept, gains) >= gamma
-    return replace(row, labelled=replace(row.labelled, is_safe=is_safe))
+    return replace(row, labelled=replace(row.labelled, is_safe=is_safe(row.retention, gains, gamma, delta)))
 
 
 def _by_lambda(of: Evaluation) -> Iterator[Row]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from probe.adapter_io import read_adapter
+from probe.bank.labelling.plan import LabelPlan
 from probe.features import Trajectory, adapter_features, pair_features
 from probe.forecasting import comparison
 from probe.forecasting.comparison import Comparer, Comparison, NothingLearntYet, compare
@@ -112,10 +113,10 @@ def test_of_a_large_bank_only_the_closest_are_calibrated(folder: Path, monkeypat
 def test_long_row_files_are_cut_to_what_labels_were_made_with(folder: Path, tmp_path: Path) -> None:
     many = tmp_path / "many.jsonl"
     write_rows(many, [Row(f"<|im_start|>{number}", "x", "forced") for number in range(300)])
-    work = Comparer(profiler(folder), True)
-    first = work._first_rows(many, 64)
-    assert len(first.read_text().splitlines()) == 64
-    assert work._first_rows(many, 64) == first
+    mine = replace(read_candidate(folder / "mine"), rows=many)
+    calibration = Comparer(profiler(folder), True).trajectory(mine, True).now.calibration
+    assert calibration is not None
+    assert calibration.num_rows == LabelPlan().calibration_rows
 
 
 @pytest.mark.parametrize(
