@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 
@@ -235,3 +236,10 @@ def test_a_pruned_band_is_every_module_of_its_layers() -> None:
     assert len(lower.pruned) == len(updates["b"].factors) // NUM_LAYERS
     with pytest.raises(MeasurementError, match="member:band"):
         Measurement(Stage.REWORKED, ("a", "b"), ("a",), "ta", pruned="c:lower").recipe(updates, 8)
+
+
+def test_sets_are_made_of_measured_pairs_where_they_can_be() -> None:
+    pairs = {one.members for one in PLAN if one.stage == Stage.PAIRS}
+    sets = {one.members for one in PLAN if one.stage == Stage.SETS}
+    complete = [members for members in sets if pairs.issuperset(combinations(members, 2))]
+    assert len(complete) >= len(sets) / 4

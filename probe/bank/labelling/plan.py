@@ -75,7 +75,7 @@ class LabelPlan:
     num_sets: int = 60
     set_operators: int = 1
     num_domain_sets: int = 3
-    num_reworked: int = 15
+    num_reworked: int = 10
     partners: int = 2
     num_rows: int = 96
     max_rows: int = 400
@@ -116,7 +116,7 @@ def planned(adapters: Sequence[AdapterRecord], spec: LabelPlan) -> tuple[Measure
         _own(every),
         _singles(every),
         _pairs(pairs, spec),
-        _sets(every, spec),
+        _sets(every, pairs, spec),
         _domain_sets(every, spec),
         _further_operators(pairs, spec),
         _preferences(every),
@@ -173,9 +173,11 @@ def _further_operators(pairs: Sequence[tuple[str, str]], spec: LabelPlan) -> Ite
             yield merged(Stage.OPERATORS, pair, operators[(index + turn) % len(operators)], seed=spec.seed)
 
 
-def _sets(adapters: Sequence[AdapterRecord], spec: LabelPlan) -> Iterator[Measurement]:
+def _sets(
+    adapters: Sequence[AdapterRecord], pairs: Sequence[tuple[str, str]], spec: LabelPlan
+) -> Iterator[Measurement]:
     drawing = Drawing(adapters, random.Random(f"sets {spec.seed}"))  # noqa: S311 - a draw, not a key
-    drawn = spread_sets(ordinary(adapters), spec.num_sets, drawing)
+    drawn = spread_sets(ordinary(adapters), spec.num_sets, drawing, pairs)
     for turn in range(spec.set_operators):
         for index, names in enumerate(drawn):
             # Sizes come round every three sets, operators every seven: each size meets each operator.

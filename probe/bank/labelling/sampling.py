@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 
 from probe.bank.records import AdapterRecord
@@ -66,15 +66,23 @@ def spread_pairs(pool: Sequence[AdapterRecord], count: int | None, drawing: Draw
     return chosen
 
 
-def spread_sets(pool: Sequence[AdapterRecord], count: int, drawing: Drawing) -> list[tuple[str, ...]]:
-    """Draw different sets of 3, 4 and 5 in turn; every other one takes a new domain as long as there is one."""
-    names = [adapter.name for adapter in pool]
+def spread_sets(
+    pool: Sequence[AdapterRecord], count: int, drawing: Drawing, pairs: Iterable[tuple[str, str]] = ()
+) -> list[tuple[str, ...]]:
+    """Draw different sets of 3, 4 and 5 in turn; every other one takes a new domain as long as there is one.
+
+    Parameters
+    ----------
+    pairs
+        Pairs that are measured as such: a set takes in whoever is in most of them with those that it has, so that sets
+        can be told by their own pairs, and few further pairs have to be compared.
+    """
+    names, known = [adapter.name for adapter in pool], {frozenset(pair) for pair in pairs}
     drawn: dict[tuple[str, ...], None] = {}
     redraws = 0
     while len(drawn) < count and redraws < _MAX_REDRAWS:
         size, spread = SIZES[(len(drawn) + redraws) % len(SIZES)], (len(drawn) + redraws) // len(SIZES) % 2 == 0
-        order = drawing.least_used(names)
-        members = tuple(sorted((_new_domains_first(order, drawing) if spread else order)[:size]))
+        members = tuple(sorted(_grown(drawing.least_used(names), size, known, drawing if spread else None)))
         is_new = len(members) == size and members not in drawn
         redraws = 0 if is_new else redraws + 1
         # A set seen before counts as use too, or the same names would be drawn again.
@@ -82,6 +90,18 @@ def spread_sets(pool: Sequence[AdapterRecord], count: int, drawing: Drawing) -> 
         if is_new:
             drawn[members] = None
     return list(drawn)
+
+
+def _grown(order: Sequence[str], size: int, known: Collection[frozenset[str]], spread: Drawing | None) -> list[str]:
+    """Grow a set from the first name by those in most known pairs with it, the first of equals."""
+    members = list(order[:1])
+    while len(members) < min(size, len(order)):
+        rest = [name for name in order if name not in members]
+        if spread:
+            met = {spread.domain(name) for name in members}
+            rest = [name for name in rest if spread.domain(name) not in met] or rest
+        members.append(max(rest, key=lambda name: sum(frozenset((name, one)) in known for one in members)))
+    return members
 
 
 def one_of_each_domain(pool: Sequence[AdapterRecord], count: int, drawing: Drawing) -> list[tuple[str, ...]]:
@@ -95,11 +115,3 @@ def one_of_each_domain(pool: Sequence[AdapterRecord], count: int, drawing: Drawi
         if len(drawn) == count:
             break
     return list(drawn)
-
-
-def _new_domains_first(order: Sequence[str], drawing: Drawing) -> list[str]:
-    first: dict[str, str] = {}
-    for name in order:
-        first.setdefault(drawing.domain(name), name)
-    fresh = list(first.values())
-    return fresh + [name for name in order if name not in fresh]
