@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from probe.bank.ceilings import Ceilings, PairKey, plain_pairs
 from probe.bank.evaluate import MAX_BASE_SCORE, MIN_GAIN_STANDARD_ERRORS, MIN_SINGLE_SCORE
+from probe.bank.mergeability import is_safe
 from probe.bank.records import Label, Records
-from probe.predictors.mergeability import is_safe
 from probe.records import MergeProbeError
 
 MAX_SINGLE_SCORE = 0.98

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from probe.bank.ceilings import Ceilings
+from probe.bank.mergeability import is_safe
 from probe.bank.records import Label, Records
 from probe.predictors.forecast import Merge, MergeRecipe
-from probe.predictors.mergeability import is_safe
 
 UNSOUND = "labels with a gain under 2 standard errors"
 CONTROLS = "labels of merges with a random adapter"

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from probe.bank.ceilings import Ceilings
+from probe.bank.mergeability import compatibility, is_safe
 from probe.bank.records import AdapterRecord, Label, Records
-from probe.predictors.mergeability import compatibility, is_safe
 
 SAFETY = "safety"
 _COLUMNS = (

@@ -9,6 +9,7 @@ from itertools import permutations
 
 import numpy as np
 
+from probe.bank.mergeability import set_score
 from probe.bank.report.charts import Cloud, Curves, Scatter, Series
 from probe.bank.report.measurements import Measurements
 from probe.bank.report.section import PAPER, Cell, Figure, Section, Table, Verdict, present
@@ -20,7 +21,6 @@ from probe.bank.report.statistics import (
     mean_over_units,
     weighted_spearman,
 )
-from probe.predictors.mergeability import set_score
 
 MIN_SHARE_OF_PAIRS = 0.5
 """Least share of a set's ordered pairs that must have been measured to foretell it: a bank samples its pairs."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from probe.bank.ceilings import Ceilings, plain_pairs
+from probe.bank.mergeability import is_safe
 from probe.bank.records import Label, Records
 from probe.bank.report.statistics import Estimate, generator
 from probe.evaluation.metrics import auroc, over_adapters
 from probe.evaluation.scores import MERGES
-from probe.predictors.mergeability import is_safe
 
 
 def auroc_of_measuring_again(records: Records) -> Estimate:

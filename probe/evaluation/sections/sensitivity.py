@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY, Ceilings
+from probe.bank.mergeability import is_safe
 from probe.bank.report.section import Cell, Section, Table, present
 from probe.bank.report.statistics import Estimate
 from probe.evaluation.evaluation import Evaluation
@@ -14,7 +15,6 @@ from probe.evaluation.policy import LAMBDA_COST, Rule, bounded, groups_of, point
 from probe.evaluation.scores import auroc_of
 from probe.evaluation.served import Plan
 from probe.evaluation.splits import Regime
-from probe.predictors.mergeability import is_safe
 
 THRESHOLDS = (
     (SAFE_COMPATIBILITY, 0.05),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from probe.bank.mergeability import compatibility
 from probe.bank.records import Records
 from probe.bank.report.pages import markdown, write_report
 from probe.bank.report.section import Cell, Outcome, Section
@@ -19,7 +20,6 @@ from probe.evaluation.sections import SECTIONS, TITLE, report_on
 from probe.evaluation.sections.rivals import best_rival
 from probe.evaluation.settings import PERMUTED
 from probe.evaluation.splits import Regime
-from probe.predictors.mergeability import compatibility
 from probe.signals import Family
 from tests.probe.evaluation.small import SETTINGS
 

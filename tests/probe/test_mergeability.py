@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from probe.predictors.mergeability import compatibility, is_safe, set_score
+from probe.bank.mergeability import compatibility, is_safe, set_score
 
 
 def test_a_merge_is_safe_where_nobody_drops_much_and_everybody_gained() -> None:
