@@ -20,13 +20,13 @@ from router.registry import Registry
 from serve.acts import Acts
 from serve.clockwork import Clockwork
 from serve.config import Config
-from serve.early_source import ForecastBody
+from serve.early.forecasts import EarlyForecasts
+from serve.early.source import ForecastBody
 from serve.errors import HttpError, error_response, to_http
-from serve.forecasting import EarlyForecasts
 from serve.keys import check_key
 from serve.plan_view import PlanView
 from serve.registrar import Registrar
-from serve.signals import SignalThread
+from serve.signals.thread import SignalThread
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 DROP_IN_FIELDS = {"name": "lora_name", "source": "lora_path"}

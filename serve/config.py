@@ -10,8 +10,8 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from probe.records import MergeProbeError
+from serve.limited.limits import MergeConfig, SignalsConfig
 from serve.section import Section
-from serve.task_limits import MergeConfig, SignalsConfig
 
 
 class ConfigError(MergeProbeError):

@@ -17,7 +17,6 @@ from router.labels import against_that_of
 from router.planner import BankState, Candidate
 from router.records import BASE, Adapter, Module, Part, Placement, Plan, PlanState, Recipe, Trial, Verdict
 from router.registry import Registry
-from serve.affinities import Affinities
 from serve.approval import APPROVED, SUPERSEDED, Approval, carried_out
 from serve.merging import MergeInterrupted
 from serve.metrics import ControllerMetrics
@@ -25,6 +24,7 @@ from serve.modules import ModuleBuilder, separate_name
 from serve.planning import Planning
 from serve.rechecks import Rechecks
 from serve.rollout import Rollout
+from serve.signals.affinities import Affinities
 from serve.traffic import Traffic
 from serve.verification import ModuleRefused, Verifier
 

@@ -13,10 +13,10 @@ from serve.admin import admin_app, drop_in
 from serve.config import Config
 from serve.controller_handle import CONTROLLER
 from serve.fleet import Fleet
-from serve.limited_task import Workers
+from serve.limited.task import Workers
 from serve.loopback import keep_replica_on_loopback
 from serve.merge_job import RayMerge
-from serve.signal_job import RaySignals
+from serve.signals.job import RaySignals
 from serve.wiring import build_bank
 
 

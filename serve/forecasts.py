@@ -12,9 +12,9 @@ from probe.predictors.forecast import PredictorError
 from probe.predictors.predictor import Predictor, default_predictor
 from router.forecasts import ConflictPart, GroupForecast
 from router.records import Adapter, Recipe
-from serve.evidence import Subject, digest
 from serve.known import Known, KnownForecasts
-from serve.subjects import Subjects
+from serve.signals.evidence import Subject, digest
+from serve.signals.subjects import Subjects
 
 log = logging.getLogger("ray.serve")
 

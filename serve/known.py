@@ -20,7 +20,7 @@ from probe.records import Weight
 from probe.vectors import Vector
 from router.forecasts import ConflictPart, GroupForecast
 from router.records import Recipe
-from serve.evidence import AdapterMeasured, PairMeasured
+from serve.signals.evidence import AdapterMeasured, PairMeasured
 
 
 @dataclass(frozen=True, slots=True, eq=False)

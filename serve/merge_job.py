@@ -11,9 +11,9 @@ from pathlib import Path
 from probe.operators import MergeError
 from probe.records import MergeProbeError
 from router.records import Recipe
-from serve.limited_task import NoRoom, TaskCrashed, TaskOutOfMemory, TaskTimedOut, Workers
+from serve.limited.limits import MergeConfig
+from serve.limited.task import NoRoom, TaskCrashed, TaskOutOfMemory, TaskTimedOut, Workers
 from serve.merging import Merge, MergeInterrupted, MergeReport, merge_files
-from serve.task_limits import MergeConfig
 
 log = logging.getLogger("ray.serve")
 

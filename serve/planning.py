@@ -14,7 +14,7 @@ from router.planner import Settings, WeightsOnlyPlanner
 from router.records import Decision, Recipe, Trial, Verdict
 from serve.config import NO_PREDICTOR
 from serve.forecasts import BankForecasts, load_predictor
-from serve.subjects import Piece, Subjects
+from serve.signals.subjects import Piece, Subjects
 
 log = logging.getLogger("ray.serve")
 

@@ -19,8 +19,8 @@ from probe.vectors import SCHEMA_VERSION, Vector
 from router.recipes import action_of
 from router.records import BASE, Adapter, Measurement, Part, Recipe, Verdict
 from router.registry import Registry
-from serve.evidence import FINISHED, AdapterMeasured, Evidence, PairMeasured, Subject
 from serve.modules import separate_name
+from serve.signals.evidence import FINISHED, AdapterMeasured, Evidence, PairMeasured, Subject
 
 ALONE = Recipe("", (), (), "", 0)
 """Of an adapter that is not merged."""

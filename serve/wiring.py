@@ -19,16 +19,12 @@ from router.registry import Registry
 from router.store import Store
 from serve.acts import Acts
 from serve.admin import Bank
-from serve.affinities import Affinities
 from serve.approval import Approval
 from serve.base_model import adaptable_shapes
-from serve.calibrated import CalibratedProfiles
 from serve.clockwork import Clockwork
 from serve.config import Config, EngineConfig, PolicyConfig
 from serve.controller import Controller
-from serve.evidence import Evidence
-from serve.forecasting import EarlyForecasts
-from serve.measuring import Place
+from serve.early.forecasts import EarlyForecasts
 from serve.merging import Merge
 from serve.metrics import BankCollector, ControllerMetrics
 from serve.modules import ModuleBuilder
@@ -37,8 +33,12 @@ from serve.planning import planning
 from serve.rechecks import Rechecks
 from serve.registrar import Registrar
 from serve.rollout import Rollout
-from serve.signals import Measure, SignalThread
-from serve.subjects import Subjects
+from serve.signals.affinities import Affinities
+from serve.signals.calibrated import CalibratedProfiles
+from serve.signals.evidence import Evidence
+from serve.signals.measuring import Place
+from serve.signals.subjects import Subjects
+from serve.signals.thread import Measure, SignalThread
 from serve.traffic import Traffic
 from serve.verification import Reference as ReferenceAnswers
 from serve.verification import Scores, Verifier

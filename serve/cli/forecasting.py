@@ -17,7 +17,7 @@ from serve.client import BankClient
 
 if TYPE_CHECKING:
     from probe.forecasting.seen_adapter import SeenAdapter
-    from serve.early_answer import Basis
+    from serve.early.answer import Basis
 
 console = Console()
 
@@ -98,7 +98,7 @@ def _against_folder(
 ) -> dict[str, Any]:
     from probe.forecasting.comparison import Comparer, compare
     from probe.forecasting.seen_adapter import read_known_bank
-    from serve.early_answer import answer
+    from serve.early.answer import answer
 
     known, labels = read_known_bank(bank), bank / "labels"
     with profiler(cache or (labels if labels.is_dir() else Path("var")), base, device) as work:
@@ -117,7 +117,7 @@ def _basis(predictor: Path | None, records: Path | None) -> Basis:
     from probe.bank.record_files import read_records
     from probe.forecasting.advice import effects_of, shipped_effects
     from router.bank_state import Settings
-    from serve.early_answer import Basis
+    from serve.early.answer import Basis
     from serve.forecasts import load_predictor
 
     effects = effects_of(read_records(records)) if records else shipped_effects()

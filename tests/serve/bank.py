@@ -21,9 +21,9 @@ from router.records import Plan, PlanState
 from router.registry import Registry, utc_now
 from serve.admin import Bank, admin_app
 from serve.config import read_config
-from serve.measuring import Place
 from serve.merging import Merge, merge_files
-from serve.signals import Measure
+from serve.signals.measuring import Place
+from serve.signals.thread import Measure
 from serve.wiring import build_bank
 from tests import tiny
 from tests.fakes import FakeEngine

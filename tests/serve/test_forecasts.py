@@ -15,9 +15,9 @@ from probe.predictors.forecast import AdapterEvidence, PredictorError
 from probe.records import Pruned
 from probe.vectors import Features, PairFeatures
 from router.records import Recipe
-from serve.evidence import AdapterMeasured, PairMeasured
 from serve.forecasts import BankForecasts, load_predictor
 from serve.known import Known
+from serve.signals.evidence import AdapterMeasured, PairMeasured
 from tests.planted_bank import Planting, planted_bank
 from tests.probe.predictors.small import OPTIONS
 from tests.serve.bank import TinyBank

@@ -18,10 +18,11 @@ from probe.adapter_io import write_adapter
 from probe.operators import MergeError
 from probe.records import Pruned
 from router.records import Recipe
-from serve import limited_task, merge_job
+from serve import merge_job
+from serve.limited import task
+from serve.limited.limits import MergeConfig
 from serve.merge_job import MergeKeepsCrashing, MergeOutOfMemory, MergeTimedOut, RayMerge
 from serve.merging import Merge, MergeInterrupted, MergeReport, merge_files
-from serve.task_limits import MergeConfig
 from tests import tiny
 
 NUM_CPUS = 2
@@ -170,7 +171,7 @@ def occupy() -> None:
 
 
 def test_waiting_for_room_is_no_time_out(folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limited_task, "START_SECONDS", 1.0)
+    monkeypatch.setattr(task, "START_SECONDS", 1.0)
     occupant = occupy.remote()
     ray.wait([occupant], timeout=3)
     with pytest.raises(MergeInterrupted, match="no free CPU or memory"):

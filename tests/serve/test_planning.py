@@ -12,7 +12,7 @@ import pytest
 from probe.predictors.forecast import SchemaMismatch
 from probe.records import MergeProbeError
 from router.records import Verdict
-from serve.subjects import Work
+from serve.signals.subjects import Work
 from tests.probe.forecasting.seen import predictor_folder
 from tests.serve.bank import TinyBank, eventually
 from tests.serve.planted_predictor import PlantedPredictor

@@ -23,14 +23,14 @@ from router.bank_state import Settings
 from router.records import Adapter, Placement
 from router.registry import Registry
 from router.store import Store
-from serve.early_action import Standing
-from serve.early_answer import Basis, answer
-from serve.early_source import RETRY_SECONDS, ForecastBody, Staging, TakeIn, refusals
+from serve.early.action import Standing
+from serve.early.answer import Basis, answer
+from serve.early.source import RETRY_SECONDS, ForecastBody, Staging, TakeIn, refusals
 from serve.errors import HttpError
-from serve.evidence import Evidence, PairMeasured
-from serve.measuring import Place
 from serve.planning import Planning
-from serve.subjects import Subjects
+from serve.signals.evidence import Evidence, PairMeasured
+from serve.signals.measuring import Place
+from serve.signals.subjects import Subjects
 
 Compare = Callable[["EarlyComparison"], Comparison]
 """Has a comparison made, and returns it."""
@@ -38,7 +38,7 @@ Compare = Callable[["EarlyComparison"], Comparison]
 
 @dataclass(frozen=True, slots=True)
 class EarlyComparison:
-    """The measuring of one forecast: what a worker of `serve/limited_task.py` runs.
+    """The measuring of one forecast: what a worker of `serve/limited/task.py` runs.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class EarlyForecasts:
     _turn: Lock = field(default_factory=Lock)
 
     def answer(self, body: ForecastBody) -> dict[str, Any]:
-        """Return the forecast of an adapter, as `serve.early_answer.answer` gives it.
+        """Return the forecast of an adapter, as `serve.early.answer.answer` gives it.
 
         Raises
         ------

@@ -10,10 +10,10 @@ import pytest
 
 from probe.records import MergeProbeError
 from router.partition import EXACT_LIMIT
-from serve import signals as module
-from serve.limited_task import NoRoom, TaskCrashed
-from serve.signals import SignalThread
-from serve.subjects import LIGHT_PIECES, MAX_OTHERS, NUM_NEIGHBOURS, Piece, Subjects, Work
+from serve.limited.task import NoRoom, TaskCrashed
+from serve.signals import thread as module
+from serve.signals.subjects import LIGHT_PIECES, MAX_OTHERS, NUM_NEIGHBOURS, Piece, Subjects, Work
+from serve.signals.thread import SignalThread
 from tests.serve.bank import TinyBank, eventually
 
 

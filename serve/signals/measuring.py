@@ -1,4 +1,4 @@
-"""Measuring signals of adapters and pairs, from files to evidence: what a worker of `serve/signal_job.py` runs.
+"""Measuring signals of adapters and pairs, from files to evidence: what a worker of `serve/signals/job.py` runs.
 
 Knows nothing of Ray, so the same functions run in a test's process.
 """
@@ -18,7 +18,7 @@ from probe.profiles import AdapterProfile, Shift
 from probe.profiling import MAX_ROWS, Profiler
 from probe.rows import first_rows
 from probe.signals import Pair
-from serve.evidence import FINISHED, AdapterMeasured, Evidence, PairMeasured, Subject
+from serve.signals.evidence import FINISHED, AdapterMeasured, Evidence, PairMeasured, Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from probe.predictors.forecast import AdapterEvidence, Evidence, Forecast, Merge
 from probe.vectors import Features, PairFeatures
 from router.bank_state import Settings
 from router.records import Action, Adapter
-from serve.early_action import EarlyAction, Standing, early_action
+from serve.early.action import EarlyAction, Standing, early_action
 from tests import tiny
 
 NOTHING = Features(np.empty(0), {})

@@ -9,12 +9,12 @@ import pytest
 import ray
 
 from probe.adapter_io import AdapterError, write_adapter
-from serve.evidence import Evidence, Subject
-from serve.limited_task import TaskOutOfMemory, TaskTimedOut, Workers
-from serve.measuring import Place
-from serve.signal_job import RaySignals
-from serve.subjects import Piece, Work
-from serve.task_limits import SignalsConfig
+from serve.limited.limits import SignalsConfig
+from serve.limited.task import TaskOutOfMemory, TaskTimedOut, Workers
+from serve.signals.evidence import Evidence, Subject
+from serve.signals.job import RaySignals
+from serve.signals.measuring import Place
+from serve.signals.subjects import Piece, Work
 from tests import tiny
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from probe.predictors.forecast import AdapterEvidence
 from probe.vectors import Features, PairFeatures
-from serve import evidence as module
-from serve.evidence import AdapterMeasured, Evidence, PairMeasured, Subject
+from serve.signals import evidence as module
+from serve.signals.evidence import AdapterMeasured, Evidence, PairMeasured, Subject
 
 MATH = Subject("a" * 64, "1" * 64, "math", "base /models/base")
 CODE = Subject("b" * 64, None, None, "base /models/base")
@@ -86,7 +86,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def fail(file: object, **arrays: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("serve.evidence.np.savez", fail)
+    monkeypatch.setattr("serve.signals.evidence.np.savez", fail)
     with pytest.raises(OSError, match="full"):
         Evidence(tmp_path).put_adapter(MATH, MEASURED)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

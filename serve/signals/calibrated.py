@@ -9,7 +9,7 @@ from probe.operators import OPERATORS, MergeError
 from router.records import Adapter, Recipe
 from router.registry import Registry
 from serve.merging import MergeInterrupted
-from serve.subjects import Subjects
+from serve.signals.subjects import Subjects
 
 
 @dataclass(frozen=True, slots=True)

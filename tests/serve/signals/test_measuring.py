@@ -14,10 +14,10 @@ from probe.profile_store import read_profile
 from probe.profiles import AdapterProfile, Metadata, profile_of
 from probe.rows import Row, write_rows
 from probe.signals import Pair
-from serve import measuring
-from serve.evidence import Evidence, Subject
-from serve.measuring import Place, measure_adapter, measure_pairs
-from serve.subjects import Piece, Work
+from serve.signals import measuring
+from serve.signals.evidence import Evidence, Subject
+from serve.signals.measuring import Place, measure_adapter, measure_pairs
+from serve.signals.subjects import Piece, Work
 from tests import tiny
 from tests.probe.test_reference import write_character_base
 

@@ -19,7 +19,7 @@ from probe.predictors.predictor import Predictor
 from router.bank_state import Settings
 from router.forecasts import bounded
 from router.records import Adapter
-from serve.early_action import EarlyAction, Mutual, Standing, early_action
+from serve.early.action import EarlyAction, Mutual, Standing, early_action
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def answer(
     comparison
         Of the candidate.
     mutual
-        See `serve.early_action.early_action`.
+        See `serve.early.action.early_action`.
     """
     settings = basis.settings
     recipes = [MergeRecipe(operator, norm) for operator, norm in settings.recipes]

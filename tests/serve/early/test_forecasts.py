@@ -17,10 +17,10 @@ from probe.records import MergeProbeError
 from probe.rows import Row, write_rows
 from router.intake import Registration
 from serve.admin import admin_app
-from serve.early_source import MAX_CHECKPOINTS
+from serve.early.forecasts import EarlyComparison
+from serve.early.source import MAX_CHECKPOINTS
 from serve.errors import TYPES
-from serve.forecasting import EarlyComparison
-from serve.limited_task import NoRoom, TaskCrashed, TaskOutOfMemory, TaskTimedOut
+from serve.limited.task import NoRoom, TaskCrashed, TaskOutOfMemory, TaskTimedOut
 from tests import tiny
 from tests.probe.forecasting.seen import predictor_folder, write_bundle, write_checkpoint, write_zero
 from tests.probe.test_reference import write_character_base

@@ -31,7 +31,7 @@ from router.records import Adapter
 from router.sources import ForbiddenSource, SourceError, SourceTooLarge, fetch_file
 from router.store import Store
 from serve.errors import HttpError
-from serve.limited_task import NoRoom, TaskOutOfMemory, TaskTimedOut
+from serve.limited.task import NoRoom, TaskOutOfMemory, TaskTimedOut
 
 MAX_CHECKPOINTS = 16
 """Of a bundle; the callback plans three."""

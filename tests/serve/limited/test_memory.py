@@ -5,7 +5,7 @@ import resource
 import pytest
 import torch
 
-from serve.memory_limit import limited_memory
+from serve.limited.memory import limited_memory
 
 LIMIT = 32 << 20
 TOO_MUCH = 4 * LIMIT

@@ -10,9 +10,9 @@ from router.bank_state import PairAffinity
 from router.group_search import MAX_BREADTH, MIN_NEIGHBOURS
 from router.partition import EXACT_LIMIT
 from router.records import Adapter
-from serve.affinities import Affinities
-from serve.evidence import Evidence, Subject
-from serve.measuring import Place, measure_adapter, measure_pairs
+from serve.signals.affinities import Affinities
+from serve.signals.evidence import Evidence, Subject
+from serve.signals.measuring import Place, measure_adapter, measure_pairs
 
 Item = TypeVar("Item")
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from serve.limited_task import Workers
-from serve.measuring import Place
-from serve.task_limits import SignalsConfig
+from serve.limited.limits import SignalsConfig
+from serve.limited.task import Workers
+from serve.signals.measuring import Place
 
 Result = TypeVar("Result")
 

@@ -15,9 +15,9 @@ from probe.predictors.forecast import AdapterEvidence
 from probe.profile_store import ProfileStore
 from probe.profiles import profile_of
 from router.records import Recipe
-from serve.calibrated import CalibratedProfiles
-from serve.evidence import AdapterMeasured
 from serve.merging import MergeInterrupted
+from serve.signals.calibrated import CalibratedProfiles
+from serve.signals.evidence import AdapterMeasured
 from tests import tiny
 from tests.probe.calibrations import random_calibration
 from tests.serve.bank import TinyBank

@@ -19,8 +19,8 @@ from ray.exceptions import RayError, RayTaskError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from probe.records import MergeProbeError
-from serve.memory_limit import limited_memory
-from serve.task_limits import TaskLimits
+from serve.limited.limits import TaskLimits
+from serve.limited.memory import limited_memory
 
 Result = TypeVar("Result")
 

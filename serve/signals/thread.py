@@ -14,9 +14,9 @@ from typing import Protocol, TypeVar
 from probe.records import MergeProbeError
 from router.records import Adapter
 from router.registry import Registry
-from serve.limited_task import NoRoom, TaskCrashed
-from serve.measuring import Place
-from serve.subjects import Piece, Subjects, Work
+from serve.limited.task import NoRoom, TaskCrashed
+from serve.signals.measuring import Place
+from serve.signals.subjects import Piece, Subjects, Work
 
 log = logging.getLogger("ray.serve")
 

@@ -17,8 +17,8 @@ from router.prospects import Depth, Prospects
 from router.recipes import action_of
 from router.records import Action, Adapter
 from router.screening import screen
-from serve.evidence import AdapterMeasured, PairMeasured
 from serve.known import Known, KnownForecasts
+from serve.signals.evidence import AdapterMeasured, PairMeasured
 
 Mutual = Callable[[str, str], ComparedPair | PairMeasured | None]
 """Two known adapters -> their pair; None where it is not measured."""
