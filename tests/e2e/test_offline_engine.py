@@ -13,7 +13,9 @@ from probe.scoring import grade_all
 from serve.demo_bank import FOLDER as DEMO
 from serve.proof.engine import Engine, vllm_engine
 
-NUM_ROWS = 24
+NUM_ROWS = 12
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of vLLM and torch, which run in this process
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def engine(base: Path) -> Engine:
     return vllm_engine(base, 16)
 
 
-@pytest.mark.parametrize("name", ["math", "code", "safety"])
+@pytest.mark.parametrize("name", ["math", "safety"])
 def test_the_engine_scores_a_module_as_the_reference_does(engine: Engine, base: Path, name: str) -> None:
     """Of forced and of generated rows; float32 sums in another order may turn a row or two."""
     reference, rows = Reference(base), read_rows(DEMO / name / "evaluation.jsonl")[:NUM_ROWS]
