@@ -23,6 +23,19 @@ def compatibility(retention: Sequence[float], gains: Sequence[float]) -> float:
     return weight * math.fsum(retention) / len(retention)
 
 
+def safe_sides(
+    retention: Sequence[float],
+    gains: Sequence[float],
+    min_compatibility: float = SAFE_COMPATIBILITY,
+    max_drop: float = MAX_DROP,
+) -> tuple[bool, ...] | None:
+    """Say of each member whether it drops by no more than delta in a merge with M >= gamma; None where M is unknown."""
+    found = compatibility(retention, gains)
+    if math.isnan(found):
+        return None
+    return tuple(ret >= 1 - max_drop and found >= min_compatibility for ret in retention)
+
+
 def is_safe(
     retention: Sequence[float],
     gains: Sequence[float],
@@ -30,8 +43,8 @@ def is_safe(
     max_drop: float = MAX_DROP,
 ) -> bool | None:
     """Say whether a merge is safe: M >= gamma, and no member drops by more than delta; None where M is unknown."""
-    found = compatibility(retention, gains)
-    return None if math.isnan(found) else min(retention) >= 1 - max_drop and found >= min_compatibility
+    sides = safe_sides(retention, gains, min_compatibility, max_drop)
+    return None if sides is None else all(sides)
 
 
 def set_score(retention: Sequence[float], gains: Sequence[float]) -> float:

@@ -60,9 +60,9 @@ def learned(options: FitOptions) -> PairLearner:
 
 
 def constant(data: PairData, seen: Flags) -> PairForecaster:
-    """Forecast the median Ret and the share of safe merges, whatever is asked."""
+    """Forecast the median Ret and the share of safe sides, whatever is asked."""
     retention = float(np.median(data.rows.retention[seen]))
-    margin = _log_odds(data.rows.is_safe[seen])
+    margin = _log_odds(data.rows.is_side_safe[seen])
     return lambda design: PairForecasts(np.full(len(design), retention), np.full(len(design), margin))
 
 
@@ -145,12 +145,12 @@ def _estimated(
 ) -> PairForecaster:
     """Fit two estimators to standardised columns, gaps filled with the median."""
     rows = data.rows
-    known = np.flatnonzero(seen & np.isfinite(rows.is_safe))
+    known = np.flatnonzero(seen & np.isfinite(rows.is_side_safe))
     read = partial(_read, columns=columns)
     retention = _prepared(regressor).fit(read(rows.design[seen]), rows.retention[seen])
-    has_both = len(np.unique(rows.is_safe[known])) > 1
-    safe = _prepared(classifier).fit(read(rows.design[known]), rows.is_safe[known]) if has_both else None
-    prior = _log_odds(rows.is_safe[seen])
+    has_both = len(np.unique(rows.is_side_safe[known])) > 1
+    safe = _prepared(classifier).fit(read(rows.design[known]), rows.is_side_safe[known]) if has_both else None
+    prior = _log_odds(rows.is_side_safe[seen])
 
     def forecast(design: Matrix) -> PairForecasts:
         own = read(design)
@@ -172,7 +172,7 @@ def _prepared(estimator: BaseEstimator) -> BaseEstimator:
 
 
 def _log_odds(is_safe: NDArray[np.float64]) -> float:
-    """Return the log-odds of the share of safe merges among those known; 0 without any."""
+    """Return the log-odds of the share of safe sides among those known; 0 without any."""
     known = is_safe[np.isfinite(is_safe)]
     return float(_clipped_log_odds(known.mean())) if known.size else 0.0
 

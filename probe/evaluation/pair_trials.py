@@ -21,7 +21,7 @@ from probe.predictors.design import Matrix
 from probe.predictors.forecast import Forecast
 from probe.predictors.known_features import Rhos
 from probe.predictors.labelled_merges import LabelledMerge, labelled_merges
-from probe.predictors.pair_model import PairForecasts
+from probe.predictors.pair_model import PairForecasts, all_safe
 from probe.predictors.schema import Schema
 
 PairForecaster = Callable[[Matrix], PairForecasts]
@@ -103,7 +103,7 @@ def try_pairs(
     for split in splits:
         seen = taught.seen(split)
         asked = {rho: data.asked(split, rho) for rho in rhos}
-        has_safe = np.isfinite(taught.rows.is_safe[seen]).any()
+        has_safe = np.isfinite(taught.rows.is_side_safe[seen]).any()
         if has_safe and len(np.unique(taught.rows.label[seen])) >= MIN_LABELS and any(asked.values()):
             model = learner(taught, seen)
             for rho, merges in asked.items():
@@ -123,7 +123,7 @@ def _judged(
     for number, rows in asked.items():
         labelled = data.merges[number]
         kept = {str(data.rows.victim[row]): float(found.retention[place[int(row)]]) for row in rows}
-        margin = float(np.mean([found.margin[place[int(row)]] for row in rows]))
+        margin = float(all_safe(np.array([found.margin[place[int(row)]] for row in rows])))
         yield Judged(labelled, _forecast(labelled.merge.members, kept, margin), split.stratum)
 
 

@@ -84,7 +84,7 @@ def _models(
     for done, pair in enumerate(held_out):
         on_progress("models without folds", done, len(held_out))
         seen = ~np.isin(victim, pair) & ~np.isin(other, pair)
-        has_safe = np.isfinite(rows.is_safe[seen]).any()
+        has_safe = np.isfinite(rows.is_side_safe[seen]).any()
         if has_safe and len(np.unique(rows.label[seen])) >= MIN_LABELS:
             yield pair, fit_pair_model(rows, seen, schema, options)
     on_progress("models without folds", len(held_out), len(held_out))

@@ -43,8 +43,8 @@ class PairRows:
         (rows, columns of `Schema.columns`), float32, NaN where unknown.
     retention
         Ret of the victim, never clipped.
-    is_safe
-        1 or 0, of the whole merge; NaN where it is not known.
+    is_safe, is_side_safe
+        1 or 0, of the whole merge and of the victim's side; NaN where it is not known.
     label, merge
         Rows of one number are one label (module) in several states of knowledge, or one module.
     rho_victim, rho_other
@@ -60,6 +60,7 @@ class PairRows:
     design: Matrix
     retention: Vector
     is_safe: Vector
+    is_side_safe: Vector
     label: Numbers
     merge: Numbers
     victim: Names
@@ -144,6 +145,7 @@ class _Seen:
     side: Side
     retention: float
     is_safe: float
+    is_side_safe: float
     label: int
     merge: int
     victim: str
@@ -174,6 +176,7 @@ def pair_rows(records: Records, schema: Schema, seed: int = 0) -> PairRows:
         design=design(schema, [one.side for one in seen]),
         retention=np.array([one.retention for one in seen], dtype=np.float64),
         is_safe=np.array([one.is_safe for one in seen], dtype=np.float64),
+        is_side_safe=np.array([one.is_side_safe for one in seen], dtype=np.float64),
         label=np.array([one.label for one in seen], dtype=np.int64),
         merge=np.array([one.merge for one in seen], dtype=np.int64),
         victim=np.array([one.victim for one in seen], dtype=np.str_),
@@ -192,7 +195,7 @@ def _pair_states(
     labelled: LabelledMerge, number: int, known: KnownFeatures, schema: Schema, seed: int
 ) -> Iterator[_Seen]:
     merge = labelled.merge
-    safe = math.nan if labelled.is_safe is None else float(labelled.is_safe)
+    sides = labelled.safe_sides
     for _, evidence in known.states(merge.members):
         missing = missing_of(schema, evidence)
         for (i, j), side in sides_of(merge, evidence):
@@ -201,7 +204,8 @@ def _pair_states(
                 yield _Seen(
                     side=side,
                     retention=ret,
-                    is_safe=safe,
+                    is_safe=math.nan if sides is None else float(all(sides)),
+                    is_side_safe=math.nan if sides is None else float(sides[i]),
                     label=2 * number + i,
                     merge=number,
                     victim=merge.members[i],

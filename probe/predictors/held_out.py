@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from probe.predictors.calibration import Compared, HeldOut
 from probe.predictors.cross_fit import CrossFit
 from probe.predictors.dataset import Numbers, PairRows
-from probe.predictors.pair_model import PairForecasts
+from probe.predictors.pair_model import PairForecasts, all_safe
 from probe.predictors.schema import SIGNALS
 from probe.predictors.views import View
 from probe.vectors import Vector
@@ -44,7 +44,7 @@ def _held_out(rows: PairRows, forecasts: PairForecasts, places: Numbers) -> Held
     return HeldOut(
         member=_compared(rows, places, forecasts.retention[places], rows.retention[places]),
         worst=_compared(rows, first, *lower),
-        margin=((forecasts.margin[first] + forecasts.margin[second]) / 2)[is_known],
+        margin=all_safe(np.stack([forecasts.margin[first], forecasts.margin[second]]))[is_known],
         is_safe=rows.is_safe[first][is_known],
     )
 

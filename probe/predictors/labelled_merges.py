@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from probe.bank.ceilings import Ceilings
-from probe.bank.mergeability import is_safe
+from probe.bank.mergeability import safe_sides
 from probe.bank.records import Label, Records
 from probe.predictors.forecast import Merge, MergeRecipe
 
@@ -25,13 +25,18 @@ class LabelledMerge:
     ----------
     retention
         Ret in the members' order; None where there is no sound label.
-    is_safe
-        Whether the merge is safe; None where a member has no sound label or no known gain G.
+    safe_sides
+        Of each member, whether the merge is safe for it; None where a member has no sound label or no known gain G.
     """
 
     merge: Merge
     retention: tuple[float | None, ...]
-    is_safe: bool | None
+    safe_sides: tuple[bool, ...] | None
+
+    @property
+    def is_safe(self) -> bool | None:
+        """Whether the merge is safe for all; None where that is not known."""
+        return None if self.safe_sides is None else all(self.safe_sides)
 
 
 def labelled_merges(records: Records) -> tuple[list[LabelledMerge], Counter[str]]:
@@ -60,7 +65,7 @@ def _labelled(labels: Sequence[Label], ceilings: Ceilings) -> LabelledMerge:
     kept = {label.adapter: label.retention.value for label in labels}
     retention = tuple(kept.get(name) for name in first.members)
     gains = [ceilings.normalised_gain(name) for name in first.members]
-    return LabelledMerge(Merge(first.members, recipe_of(first)), retention, _is_safe(retention, gains))
+    return LabelledMerge(Merge(first.members, recipe_of(first)), retention, _safe_sides(retention, gains))
 
 
 def recipe_of(label: Label) -> MergeRecipe:
@@ -72,7 +77,7 @@ def recipe_of(label: Label) -> MergeRecipe:
     return MergeRecipe(label.operator, label.norm, label.rank, label.weights, pruned)
 
 
-def _is_safe(retention: Sequence[float | None], gains: Sequence[float]) -> bool | None:
+def _safe_sides(retention: Sequence[float | None], gains: Sequence[float]) -> tuple[bool, ...] | None:
     kept = [ret for ret in retention if ret is not None]
     is_known = len(kept) == len(retention) and all(map(math.isfinite, gains))
-    return is_safe(kept, gains) if is_known else None
+    return safe_sides(kept, gains) if is_known else None

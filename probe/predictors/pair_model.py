@@ -1,4 +1,4 @@
-"""The pair model: what a victim keeps beside one other, and whether the merge of the two is safe."""
+"""The pair model: what a victim keeps beside one other, and whether the merge is safe for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairForecasts:
-    """(rows,) each: Ret of the victim, and the log-odds that the merge is safe, before temperature scaling."""
+    """(rows,) each: Ret of the victim, and the log-odds that its side is safe, before temperature scaling."""
 
     retention: Vector
     margin: Vector
@@ -25,7 +25,7 @@ class PairForecasts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairModel:
-    """One directional regressor of Ret, and one classifier of the safe label, on the same columns.
+    """One directional regressor of Ret, and one classifier of the victim's side being safe, on the same columns.
 
     Attributes
     ----------
@@ -50,6 +50,15 @@ class PairModel:
             retention=_margins(self.regressor, read),
             margin=_margins(self.classifier, read) - self.log_odds_shift,
         )
+
+
+def all_safe(margins: Vector) -> Vector:
+    """Return the log-odds (...) that all sides are safe, from those of each, (sides, ...), as if independent.
+
+    That they are not is left to temperature scaling.
+    """
+    log_probability = -np.logaddexp(0.0, -margins).sum(axis=0)
+    return np.asarray(log_probability - np.log(-np.expm1(log_probability)))
 
 
 def _margins(trees: Booster, rows: Matrix) -> Vector:

@@ -127,10 +127,12 @@ def _regressor(rows: PairRows, copies: Copies, parameters: Mapping[str, Any], op
 
 
 def _classifier(rows: PairRows, copies: Copies, parameters: Mapping[str, Any], num_trees: int) -> dict[str, Any]:
-    """Return the class-balanced classifier and what balancing does to its log-odds."""
-    is_known = np.isfinite(rows.is_safe[copies.source])
-    target = rows.is_safe[copies.source][is_known]
-    weight = _shares(rows.merge[copies.source[is_known]])
+    """Return the class-balanced classifier of one side, and what balancing does to its log-odds.
+
+    Sides, because a merge has two and each says something: that both are safe is seldom, and hard to learn from.
+    """
+    is_known = np.isfinite(rows.is_side_safe[copies.source])
+    target, weight = rows.is_side_safe[copies.source][is_known], _shares(rows.label[copies.source[is_known]])
     safe, unsafe = float(weight[target == 1].sum()), float(weight[target == 0].sum())
     balance = unsafe / safe if safe and unsafe else 1.0
     parameters = dict(parameters) | {"objective": "binary:logistic", "base_score": 0.5, "scale_pos_weight": balance}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from probe.predictors.design import oriented
 from probe.predictors.forecast import Evidence, Merge
+from probe.predictors.pair_model import all_safe
 from probe.predictors.schema import SIGNALS, Missing, Schema, SignalColumn
 from probe.vectors import PairFeatures, Vector
 
@@ -27,7 +28,10 @@ MARGIN_SCALE = 4.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairMatrix:
-    """Forecasts of the ordered pairs of one merge: (members, members), victims first; the diagonal is NaN."""
+    """Forecasts of the ordered pairs of one merge: (members, members), victims first; the diagonal is NaN.
+
+    Each as in `probe.predictors.pair_model.PairForecasts`.
+    """
 
     retention: Vector
     margin: Vector
@@ -152,7 +156,7 @@ class _Summaries:
 
 def _both_ways(pairs: PairMatrix, i: int, j: int) -> Vector:
     ways = pairs.retention[i, j], pairs.retention[j, i]
-    margin = (pairs.margin[i, j] + pairs.margin[j, i]) / 2
+    margin = all_safe(np.array([pairs.margin[i, j], pairs.margin[j, i]]))
     return np.array([min(ways), max(ways), np.tanh(margin / MARGIN_SCALE)])
 
 
@@ -162,9 +166,9 @@ def _anchors(pairs: PairMatrix) -> tuple[float, float, float]:
 
 
 def _pair_margins(pairs: PairMatrix) -> Vector:
-    """Return (pairs,), the log-odds that each pair is safe: the mean of both ways."""
+    """Return (pairs,), the log-odds that each pair is safe, both ways."""
     upper = np.triu_indices(len(pairs.margin), k=1)
-    return np.asarray(((pairs.margin + pairs.margin.T) / 2)[upper])
+    return all_safe(np.stack([pairs.margin[upper], pairs.margin.T[upper]]))
 
 
 def _padded(parts: Sequence[Vector]) -> tuple[Vector, Vector]:

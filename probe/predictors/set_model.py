@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probe.predictors.pair_model import all_safe
 from probe.predictors.set_inputs import PairMatrix, Question, SetInputs, SetReader, member_retention
 from probe.vectors import Standardisation, Vector
 
@@ -123,7 +124,7 @@ def moved_to(members: Vector, macro: float, worst: float) -> Vector:
 
 def forecasts_of_pair(pairs: PairMatrix) -> tuple[Vector, float]:
     """Return Ret of both members of a merge of two, and the log-odds that it is safe."""
-    return member_retention(pairs), float((pairs.margin[0, 1] + pairs.margin[1, 0]) / 2)
+    return member_retention(pairs), float(all_safe(np.array([pairs.margin[0, 1], pairs.margin[1, 0]])))
 
 
 def _relu(rows: Vector) -> Vector:

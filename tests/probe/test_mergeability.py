@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from probe.bank.mergeability import compatibility, is_safe, set_score
+from probe.bank.mergeability import compatibility, is_safe, safe_sides, set_score
 
 
 def test_a_merge_is_safe_where_nobody_drops_much_and_everybody_gained() -> None:
@@ -39,3 +39,9 @@ def test_a_negative_gain_makes_nothing_compatible() -> None:
 def test_a_set_s_score_weighs_what_is_kept_by_what_was_gained() -> None:
     assert set_score((1.0, 0.5), (0.5, 1.0)) == 0.5
     assert set_score((1.2, 0.0, 0.5), (1.0, 1.0, 0.6)) == pytest.approx(0.5)
+
+
+def test_a_side_is_safe_where_it_drops_little_in_a_merge_that_is_compatible() -> None:
+    assert safe_sides((0.9, 0.5), (1.0, 1.0)) == (True, False)
+    assert safe_sides((0.9, 0.9), (0.3, 0.3)) == (False, False), "M is too small for either"
+    assert safe_sides((0.9, 0.9), (math.nan, 1.0)) is None

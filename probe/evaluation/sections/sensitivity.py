@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY, Ceilings
-from probe.bank.mergeability import is_safe
+from probe.bank.mergeability import safe_sides
 from probe.bank.report.section import Cell, Section, Table, present
 from probe.bank.report.statistics import Estimate
 from probe.evaluation.evaluation import Evaluation
@@ -87,7 +87,7 @@ def _relabelled(row: Judged, ceilings: Ceilings, gamma: float, delta: float) -> 
     if row.labelled.is_safe is None:
         return row
     gains = [ceilings.normalised_gain(name) for name in row.members]
-    return replace(row, labelled=replace(row.labelled, is_safe=is_safe(row.retention, gains, gamma, delta)))
+    return replace(row, labelled=replace(row.labelled, safe_sides=safe_sides(row.retention, gains, gamma, delta)))
 
 
 def _by_lambda(of: Evaluation) -> Iterator[Row]:

@@ -50,7 +50,11 @@ def judged(
         group="all",
         num_labels=10,
     )
-    return Judged(LabelledMerge(Merge(members, recipe), measured, is_safe), found, stratum)
+    return Judged(
+        LabelledMerge(Merge(members, recipe), measured, None if is_safe is None else (is_safe,) * len(members)),
+        found,
+        stratum,
+    )
 
 
 def judgements(*rows: Judged) -> Judgements:
