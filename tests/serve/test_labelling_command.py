@@ -63,7 +63,7 @@ def test_a_wrong_name_is_answered_with_the_right_ones(folder: Path, options: tup
 
 def test_presets_are_listed(tmp_path: Path) -> None:
     done = RUN.invoke(app, ["bank", "label", str(tmp_path), "--out", str(tmp_path), "--preset", "list"])
-    assert done.output.split() == ["cpu", "demo", "large", "pilot", "tiny"]
+    assert done.output.split() == ["cpu", "demo", "held-out", "large", "pilot", "tiny"]
 
 
 def test_verify_passes_on_what_was_measured(folder: Path) -> None:
