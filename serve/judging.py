@@ -26,7 +26,7 @@ class Judge:
     scores: ScoreBook
     target_retention: float
 
-    def judge(
+    def __call__(
         self,
         recipe: Recipe,
         module: Module,

@@ -6,7 +6,7 @@ does nothing, or does something else (vLLM answers 200 to both).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from probe.records import MergeProbeError
 from probe.rows import Answer, Row, read_rows, split_rows
 from probe.scoring import grade_all
 from router.engine import Engine
-from router.records import BASE, Adapter, Measurement, Module, Part, Recipe, Verdict
+from router.records import BASE, Measurement, Module, Part
 from router.registry import Registry
 from router.store import Store
 from serve.config import VerifyConfig
@@ -125,16 +125,10 @@ class Verifier:
                 f"{self.settings.reference_tolerance_nats} is expected: the engine applies another update"
             )
 
-    def judge(
-        self,
-        recipe: Recipe,
-        module: Module,
-        members: Sequence[Adapter],
-        separate: Callable[[Adapter], Module],
-        safety_sets: Iterable[str],
-    ) -> Verdict:
-        """Measure a resident merged module; see `serve.judging.Judge`."""
-        return Judge(self.scores, self.target_retention).judge(recipe, module, members, separate, safety_sets)
+    @property
+    def judge(self) -> Judge:
+        """Who decides on resident merged modules, by the same scores."""
+        return Judge(self.scores, self.target_retention)
 
 
 def _largest_gap(answers: Sequence[Answer], others: Sequence[Answer]) -> float:

@@ -19,7 +19,16 @@ import pyarrow.parquet as pq
 
 from probe.bank.ceilings import Ceilings
 from probe.bank.measuring import LIKELIHOOD_DIGITS, SCORE_DIGITS
-from probe.bank.records import SCHEMA_VERSION, AdapterRecord, Facts, FeatureRow, Label, Records, RecordsError
+from probe.bank.records import (
+    SCHEMA_VERSION,
+    AdapterRecord,
+    Facts,
+    FeatureRow,
+    Label,
+    Records,
+    RecordsError,
+    apart_from_guests,
+)
 from probe.retention import standard_error
 
 SHIPPED_RECORDS = Path(__file__).parent / "data" / "records"
@@ -167,12 +176,12 @@ def read_records(folder: Path) -> Records:
     """
     facts = _read_facts(folder / FACTS_FILE)
     try:
-        labels = [_label(row) for row in _rows(folder / LABELS_FILE, _LABEL.names)]
+        labels, guests = apart_from_guests(_label(row) for row in _rows(folder / LABELS_FILE, _LABEL.names))
         return Records(
             facts=facts,
             adapters=tuple(_adapter(row) for row in _rows(folder / ADAPTERS_FILE)),
-            labels=tuple(label for label in labels if not label.is_guest),
-            guests=tuple(label for label in labels if label.is_guest),
+            labels=labels,
+            guests=guests,
             adapter_features=_features(folder / ADAPTER_FEATURES_FILE, _ADAPTER_KEYS),
             pair_features=_features(folder / PAIR_FEATURES_FILE, _PAIR_KEYS),
         )

@@ -13,7 +13,7 @@ A records folder holds::
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -236,3 +236,9 @@ class Records:
     adapter_features: tuple[FeatureRow, ...] = field(default=())
     pair_features: tuple[FeatureRow, ...] = field(default=())
     guests: tuple[Label, ...] = field(default=())
+
+
+def apart_from_guests(labels: Iterable[Label]) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
+    """Return the labels to be learnt from, and those of guests, each in their order."""
+    every = tuple(labels)
+    return tuple(one for one in every if not one.is_guest), tuple(one for one in every if one.is_guest)

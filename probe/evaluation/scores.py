@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from probe.bank.report.statistics import Estimate
-from probe.evaluation.judged import Judgements, same_merges
+from probe.evaluation.judged import Judgements, Sides, Worst, same_merges
 from probe.evaluation.metrics import (
     auroc,
     brier,
@@ -71,10 +71,7 @@ def error_of(judged: Judgements) -> Estimate:
 
 def coverage_of(judged: Judgements) -> Estimate:
     """Return the share of members whose Ret reaches its lower bound, of those that have a bound."""
-    sides = judged.sides
-    has_bound = np.flatnonzero(np.isfinite(sides.bound))
-    covered = (sides.measured >= sides.bound)[has_bound]
-    return over_adapters(mean(covered), [sides.members[row] for row in has_bound], SIDES)
+    return _coverage(judged.sides, SIDES)
 
 
 def bounded_share_of(judged: Judgements) -> float:
@@ -107,8 +104,7 @@ def spearman_lead(one: Judgements, other: Judgements) -> Estimate:
 def error_lead(one: Judgements, other: Judgements) -> Estimate:
     """Return by how much one learner's mean absolute error lies *under* another's, likewise: above 0 is better."""
     first, second = (judged.sides for judged in same_merges((one, other)))
-    metric = lead(*(mean_absolute_error(side.forecast, side.measured) for side in (second, first)))
-    return over_adapters(metric, first.members, SIDES)
+    return _less_error(first, second, SIDES)
 
 
 def worst_spearman_of(judged: Judgements) -> Estimate:
@@ -125,16 +121,22 @@ def worst_error_of(judged: Judgements) -> Estimate:
 
 def worst_coverage_of(judged: Judgements) -> Estimate:
     """Return the share of merges whose worst Ret reaches its lower bound, of those that have one."""
-    worst = judged.worst
-    has_bound = np.flatnonzero(np.isfinite(worst.bound))
-    covered = (worst.measured >= worst.bound)[has_bound]
-    return over_adapters(mean(covered), [worst.members[row] for row in has_bound], MERGES)
+    return _coverage(judged.worst, MERGES)
+
+
+def _coverage(found: Sides | Worst, unit: str) -> Estimate:
+    has_bound = np.flatnonzero(np.isfinite(found.bound))
+    covered = (found.measured >= found.bound)[has_bound]
+    return over_adapters(mean(covered), [found.members[row] for row in has_bound], unit)
 
 
 def worst_error_lead(one: Judgements, other: Judgements) -> Estimate:
     """Return by how much one learner's error of the worst Ret lies under another's, on the same sets."""
     first, second = (judged.worst for judged in same_merges((one, other)))
-    under = lead(
-        mean_absolute_error(second.forecast, second.measured), mean_absolute_error(first.forecast, first.measured)
-    )
-    return over_adapters(under, first.members, SETS)
+    return _less_error(first, second, SETS)
+
+
+def _less_error(one: Sides | Worst, other: Sides | Worst, unit: str) -> Estimate:
+    """Return by how much the mean absolute error of one lies under that of the other, over the same rows."""
+    metric = lead(*(mean_absolute_error(found.forecast, found.measured) for found in (other, one)))
+    return over_adapters(metric, one.members, unit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from probe.plan_score import group_gain
@@ -53,13 +53,10 @@ class Contest:
     forecasts: RecordedForecasts
     settings: Settings
     seed: int = 0
-    _verdicts: dict[Recipe, Verdict] = field(default_factory=dict, init=False)
 
     def verdict(self, recipe: Recipe) -> Verdict:
         """Return the judge's verdict on a recipe."""
-        if recipe not in self._verdicts:
-            self._verdicts[recipe] = self.bank.judge(recipe, self.settings.target_retention)
-        return self._verdicts[recipe]
+        return self.bank.judge(recipe, self.settings.target_retention)
 
     @cached_property
     def mergeprobe(self) -> Outcome:

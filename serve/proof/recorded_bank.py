@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from probe.bank.labelling.proof_plan import GROUP_SIZES
@@ -31,6 +31,7 @@ class RecordedBank:
     """
 
     records: Records
+    _verdicts: dict[tuple[Recipe, float], Verdict] = field(default_factory=dict, init=False, compare=False)
 
     @cached_property
     def adapters(self) -> tuple[Adapter, ...]:
@@ -86,9 +87,12 @@ class RecordedBank:
         return Measurement(module, rows, part, own, (None,) * len(own))
 
     def judge(self, recipe: Recipe, target: float) -> Verdict:
-        """Return the verdict of the live bank's judge on a recipe, from what was recorded."""
-        module, members = merged_module(recipe), self.members(recipe)
-        return Judge(self, target).judge(recipe, module, members, separate_module, self.guests)
+        """Return the verdict of the live bank's judge on a recipe, from what was recorded; each is reached once."""
+        if (recipe, target) not in self._verdicts:
+            module, members = merged_module(recipe), self.members(recipe)
+            verdict = Judge(self, target)(recipe, module, members, separate_module, self.guests)
+            self._verdicts[recipe, target] = verdict
+        return self._verdicts[recipe, target]
 
     def told(self, recipe: Recipe) -> dict[str, float]:
         """Return member -> Ret on its report rows; NaN without a gain there."""

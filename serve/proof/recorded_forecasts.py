@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 
-from probe.predictors.forecast import Merge, MergeRecipe
+from probe.predictors.forecast import AdapterEvidence, Evidence, Merge, MergeRecipe
 from probe.predictors.known_features import FINAL, KnownFeatures
 from probe.predictors.predictor import Predictor
+from probe.vectors import PairFeatures
 from router.forecasts import ConflictPart, GroupForecast
 from router.records import Recipe
 from serve.proof.recorded_bank import ProofError, RecordedBank
@@ -33,17 +34,8 @@ class RecordedForecasts:
                 f"The predictor was fitted on {', '.join(seen)}; a proof needs adapters that it has never seen: name "
                 "another predictor, or other records."
             )
-        features = KnownFeatures(bank.records)
-        merges, evidence = [], []
-        for recipe in bank.groups:
-            known = features.evidence(recipe.members, (FINAL,) * len(recipe.members))
-            if known is None:
-                raise ProofError(
-                    f"The records hold no features of {' + '.join(recipe.members)}; label the bank with its features."
-                )
-            merges.append(Merge(recipe.members, MergeRecipe(recipe.operator, recipe.norm, recipe.rank)))
-            evidence.append(known)
-        answers = (predictor.forecast([merge], known)[0] for merge, known in zip(merges, evidence, strict=True))
+        merges = [Merge(one.members, MergeRecipe(one.operator, one.norm, one.rank)) for one in bank.groups]
+        answers = predictor.forecast(merges, _evidence(bank))
         self._known = {
             recipe: GroupForecast(
                 dict(zip(recipe.members, answer.retention, strict=True)),
@@ -69,6 +61,22 @@ class RecordedForecasts:
     def conflicts(self, members: Sequence[str]) -> Sequence[ConflictPart]:  # noqa: ARG002 - of the protocol
         """Return nothing: merges without a part were not measured."""
         return ()
+
+
+def _evidence(bank: RecordedBank) -> Evidence:
+    """Return what was recorded of the finished members of all groups."""
+    features = KnownFeatures(bank.records)
+    adapters: dict[str, AdapterEvidence] = {}
+    pairs: dict[tuple[str, str], PairFeatures] = {}
+    for members in dict.fromkeys(recipe.members for recipe in bank.groups):
+        known = features.evidence(members, (FINAL,) * len(members))
+        if known is None:
+            raise ProofError(
+                f"The records hold no features of {' + '.join(members)}; label the bank with its features."
+            )
+        adapters.update(known.adapters)
+        pairs.update(known.pairs)
+    return Evidence(adapters, pairs)
 
 
 def cosines(bank: RecordedBank) -> dict[frozenset[str], float]:

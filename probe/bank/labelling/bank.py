@@ -20,7 +20,7 @@ from probe.bank.labelling.pool import Progress, pool
 from probe.bank.labelling.sessions import PILOT_FILE, Session, Sessions
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.record_files import write_records, write_text
-from probe.bank.records import Facts, Records
+from probe.bank.records import Facts, Records, apart_from_guests
 from probe.base_model import read_base_shapes
 
 FEATURES = "features"
@@ -70,12 +70,12 @@ def label_bank(
             if FEATURES in only:
                 measure_features(place, members, features, labels.labels(), workers, on_progress)
     finally:
-        measured = labels.labels()
+        measured, guests = apart_from_guests(labels.labels())
         records = Records(
             facts=facts,
             adapters=tuple(member.record for member in members.values()),
-            labels=tuple(label for label in measured if not label.is_guest),
-            guests=tuple(label for label in measured if label.is_guest),
+            labels=measured,
+            guests=guests,
             adapter_features=features.of_adapters(),
             pair_features=features.of_pairs(),
         )
