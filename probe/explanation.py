@@ -105,6 +105,14 @@ MECHANISMS = (
         "the first one moves the second one's hidden states {value:.0%} as far as the second one itself does",
         "ours: half of the adapter's own effect",
     ),
+    Mechanism(
+        "lost answers",
+        "loss_kept_sum",
+        0.85,
+        _under,
+        "with the first one added, the second one keeps {value:.0%} of what it gains on its rows",
+        "the share that a safe merge keeps",
+    ),
 )
 
 
@@ -194,10 +202,12 @@ def _finding(
 def _sentence(mechanism: Mechanism, value: float, share: float, conflicts: Values) -> str:
     if not conflicts:
         return f"No {mechanism.name}: {mechanism.signal} is {value:.2f} on average, nowhere past {mechanism.threshold}."
+    name, told = f"{mechanism.name[0].upper()}{mechanism.name[1:]}", mechanism.summary.format(value=value)
+    if PAIR_SIGNALS[mechanism.signal].resolution is Resolution.WHOLE:
+        return f"{name}: {told}."
     layers = _layers(conflicts)
     where = f"in {layers_in_words(layers)}" if layers else "outside the numbered layers"
-    told = mechanism.summary.format(value=value)
-    return f"{mechanism.name[0].upper()}{mechanism.name[1:]} {where} ({share:.0%} of what both change): {told}."
+    return f"{name} {where} ({share:.0%} of what both change): {told}."
 
 
 def _weights(mechanism: Mechanism, values: Values, pair: Pair) -> Mapping[str, float]:

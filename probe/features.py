@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from probe.layers import BANDS
-from probe.profiles import AdapterProfile, Shift
+from probe.profiles import AdapterProfile, CrossTask
 from probe.signals import (
     ADAPTER_SIGNALS,
     PAIR_SIGNALS,
@@ -128,14 +128,14 @@ def adapter_features(adapter: Trajectory) -> Features:
 
 
 def pair_features(
-    first: Trajectory, second: Trajectory, forth: Shift | None = None, back: Shift | None = None
+    first: Trajectory, second: Trajectory, forth: CrossTask | None = None, back: CrossTask | None = None
 ) -> PairFeatures:
     """Return z_i->j, z_j->i and z_ij.
 
     Parameters
     ----------
     forth, back
-        Shift of i on j's rows, and of j on i's; None where it was not measured.
+        What i does on j's rows, and j on i's; None where it was not measured.
     """
     there, here = Pair(first.now, second.now, forth), Pair(second.now, first.now, back)
     return PairFeatures(

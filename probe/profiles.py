@@ -153,6 +153,35 @@ class Shift:
 
 
 @dataclass(frozen=True, slots=True)
+class JointLoss:
+    """Mean answer losses on calibration rows of adapter j, beside adapter i, in nats a token; a row counts once.
+
+    Attributes
+    ----------
+    of_base, of_own
+        Under the base, and under j.
+    of_sum, of_mean
+        Under i and j at once, each whole; and each by half.
+    num_rows
+        Rows that they were measured on.
+    """
+
+    of_base: float
+    of_own: float
+    of_sum: float
+    of_mean: float
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CrossTask:
+    """What forward passes of adapter j's calibration rows tell of adapter i beside j; directional."""
+
+    shift: Shift
+    loss: JointLoss
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """What is known of an adapter without looking at its tensors; None is unknown.
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from probe.adapter_io import read_adapter, read_config, revision_of
-from probe.calibration import BaseCalibration, Displacements, calibrate, calibrate_base, displacements
-from probe.calibration.shift import NUM_ROWS
+from probe.calibration import BaseCalibration, Displacements, calibrate, calibrate_base, displacements, joint_losses
+from probe.calibration.joint_loss import NUM_ROWS as LOSS_ROWS
+from probe.calibration.shift import NUM_ROWS as SHIFT_ROWS
 from probe.factors import LoraUpdate
 from probe.features import Trajectory
 from probe.layers import num_layers_of
 from probe.profile_store import ProfileStore
-from probe.profiles import AdapterProfile, Metadata, Shift, profile_of
+from probe.profiles import AdapterProfile, CrossTask, JointLoss, Metadata, profile_of
 from probe.reference import Reference
 from probe.rows import CALIBRATION_FILE, Row, read_rows
 from probe.telemetry.bundle import BundleError, read_bundle
@@ -94,17 +95,31 @@ class Profiler:
         ]
         return Trajectory(tuple(checkpoint.rho for checkpoint in told.checkpoints), tuple(profiles))
 
-    def shift(self, first: Path, second: Path, rows: Path, num_rows: int = NUM_ROWS) -> Shift:
-        """Return what adapter `first` does to the hidden states of adapter `second`'s rows."""
-        return self.displacements({"first": first, "second": second}, rows, num_rows).shift("first", "second")
+    def cross_tasks(self, own: Path, others: Mapping[Key, Path], rows: Path) -> dict[Key, CrossTask]:
+        """Return what each of some adapters does on the rows of the adapter in folder `own`; any key -> its folder."""
+        moved = self.displacements({(): own} | {(key,): folder for key, folder in others.items()}, rows)
+        losses = self.joint_losses(own, others, rows)
+        return {key: CrossTask(moved.shift((key,), ()), losses[key]) for key in others}
 
-    def displacements(self, folders: Mapping[Key, Path], rows: Path, num_rows: int = NUM_ROWS) -> Displacements[Key]:
+    def displacements(self, folders: Mapping[Key, Path], rows: Path, num_rows: int = SHIFT_ROWS) -> Displacements[Key]:
         """Return how far each of several adapters moves the hidden states of the same rows; any key -> its folder."""
         doing = f"displacements of {len(folders)} adapters"
         self.on_progress(doing, 0.0)
         updates = {key: read_adapter(folder) for key, folder in folders.items()}
         model, read = self._loaded(), read_rows(rows, MAX_ROWS)
         found = displacements(model.model, model.tokenizer, read, updates, num_rows=num_rows)
+        self.on_progress(doing, 1.0)
+        return found
+
+    def joint_losses(
+        self, own: Path, others: Mapping[Key, Path], rows: Path, num_rows: int = LOSS_ROWS
+    ) -> dict[Key, JointLoss]:
+        """Return what is left of an adapter's answers to its rows beside each of some others; any key -> its folder."""
+        doing = f"losses beside {len(others)} adapters"
+        self.on_progress(doing, 0.0)
+        updates = {key: read_adapter(folder) for key, folder in others.items()}
+        model, read = self._loaded(), read_rows(rows, MAX_ROWS)
+        found = joint_losses(model.model, model.tokenizer, read, read_adapter(own), updates, num_rows=num_rows)
         self.on_progress(doing, 1.0)
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,12 @@ def first_rows(path: Path, count: int, folder: Path) -> Path:
         write_rows(partial, rows)
         partial.rename(first)
     return first
+
+
+def drawn_rows(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
+    """Return `count` rows drawn without replacement, in their order; all of them where there are no more."""
+    drawn = random.Random(seed).sample(range(len(rows)), min(count, len(rows)))  # noqa: S311 - a draw, not a key
+    return [rows[index] for index in sorted(drawn)]
 
 
 def split_rows(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from probe.records import MergeProbeError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a column is added, removed, moved or measured otherwise: predictors refuse another version."""
 
 Vector = NDArray[np.float64]

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from probe.all_pairs import all_pairs
 from probe.bank.labelling.plan import LabelPlan
-from probe.calibration import Displacements
 from probe.damage import fisher_damage
 from probe.features import Trajectory, adapter_features, pair_features
 from probe.forecasting.conflict import Conflict, conflict_of
 from probe.forecasting.partners import check_shapes, partners_of
 from probe.forecasting.seen_adapter import ForecastingError, SeenAdapter
 from probe.predictors.forecast import AdapterEvidence, Evidence
-from probe.profiles import AdapterProfile, Shift
+from probe.profiles import AdapterProfile, CrossTask
 from probe.profiling import MAX_ROWS, Profiler
 from probe.rows import first_rows
 from probe.signals import Pair
@@ -155,14 +154,14 @@ def compare(
     chosen = comparer.to_calibrate(candidate, own, others)
     if chosen:
         own = comparer.trajectory(candidate, True)
-    shifts = comparer.shifts(candidate, chosen)
+    crossed = comparer.cross_tasks(candidate, chosen)
     adapters, pairs = {candidate.revision: _adapter(candidate, own)}, {}
     for done, other in enumerate(others):
         on_progress("comparing", done, len(others))
         theirs = comparer.trajectory(other, other in chosen)
         check_shapes(candidate, own.now, other, theirs.now)
         adapters[other.revision] = _adapter(other, theirs)
-        pairs[candidate.revision, other.revision] = _pair(own, theirs, *shifts.get(other.revision, (None, None)))
+        pairs[candidate.revision, other.revision] = _pair(own, theirs, *crossed.get(other.revision, (None, None)))
     on_progress("comparing", len(others), len(others))
     return Comparison(candidate.revision, adapters, pairs, left_out)
 
@@ -178,7 +177,7 @@ class Comparer:
         """Compare two known adapters, by their rows where both have some."""
         chosen = [one for one in (second,) if self._reads_rows(first) and self._reads_rows(one)]
         one, other = (self.trajectory(adapter, bool(chosen)) for adapter in (first, second))
-        return _pair(one, other, *self.shifts(first, chosen).get(second.revision, (None, None)))
+        return _pair(one, other, *self.cross_tasks(first, chosen).get(second.revision, (None, None)))
 
     def trajectory(self, adapter: SeenAdapter, is_calibrated: bool) -> Trajectory:
         """Return what is known of an adapter at each of its states."""
@@ -196,22 +195,19 @@ class Comparer:
         ordered = sorted(able, key=lambda one: -_affinity(own.now, self.profiler.profile(one.now.folder)))
         return ordered[:MAX_CALIBRATED]
 
-    def shifts(self, owner: SeenAdapter, others: Sequence[SeenAdapter]) -> dict[str, tuple[Shift, Shift]]:
+    def cross_tasks(self, owner: SeenAdapter, others: Sequence[SeenAdapter]) -> dict[str, tuple[CrossTask, CrossTask]]:
         """Return other's revision -> what the owner does on its rows, and what it does on the owner's."""
+        back = self._on_rows_of(owner, others)
+        return {
+            other.revision: (self._on_rows_of(other, [owner])[owner.revision], back[other.revision]) for other in others
+        }
+
+    def _on_rows_of(self, owner: SeenAdapter, others: Sequence[SeenAdapter]) -> dict[str, CrossTask]:
+        """Return other's revision -> what it does on the owner's rows."""
         if not others or owner.rows is None:
             return {}
-        on_own = self._displacements([owner, *others], owner.rows)
-        found = {}
-        for other in others:
-            assert other.rows is not None
-            on_theirs = self._displacements([owner, other], other.rows)
-            forth = on_theirs.shift(owner.revision, other.revision)
-            found[other.revision] = forth, on_own.shift(other.revision, owner.revision)
-        return found
-
-    def _displacements(self, movers: Sequence[SeenAdapter], rows: Path) -> Displacements[str]:
-        folders = {one.revision: one.now.folder for one in movers}
-        return self.profiler.displacements(folders, self._first(rows, MAX_ROWS), PLAN.shift_rows)
+        folders = {other.revision: other.now.folder for other in others}
+        return self.profiler.cross_tasks(owner.now.folder, folders, self._first(owner.rows, MAX_ROWS))
 
     def _first(self, rows: Path, count: int) -> Path:
         return first_rows(rows, count, self.profiler.store.folder)
@@ -231,7 +227,7 @@ def _adapter(seen: SeenAdapter, trajectory: Trajectory) -> ComparedAdapter:
     )
 
 
-def _pair(first: Trajectory, second: Trajectory, forth: Shift | None, back: Shift | None) -> ComparedPair:
+def _pair(first: Trajectory, second: Trajectory, forth: CrossTask | None, back: CrossTask | None) -> ComparedPair:
     there, here = Pair(first.now, second.now, forth), Pair(second.now, first.now, back)
     damage = fisher_damage(there), fisher_damage(here)
     return ComparedPair(pair_features(first, second, forth, back), damage, conflict_of(there, damage))

@@ -23,19 +23,20 @@ RANK_COLUMN = "rank/all/value"
 MISSING_SHARE = 0.5
 """Share of the columns of one need that are NaN, from which on the need counts as not measured."""
 
-METADATA, CALIBRATION, SHIFT = "metadata", "calibration", "shift"
+METADATA, CALIBRATION, CROSS_TASK = "metadata", "calibration", "cross_task"
 Missing = frozenset[str]
 """Needs of signals that were not measured."""
 
 SIGNALS: Mapping[str, Missing] = {
     "all signals": frozenset(),
-    "no shift": frozenset({SHIFT}),
+    "no cross-task": frozenset({CROSS_TASK}),
     "no metadata": frozenset({METADATA}),
-    "no shift, no metadata": frozenset({SHIFT, METADATA}),
-    "no calibration": frozenset({CALIBRATION, SHIFT}),
-    "weights only": frozenset({CALIBRATION, SHIFT, METADATA}),
+    "no cross-task, no metadata": frozenset({CROSS_TASK, METADATA}),
+    "no calibration": frozenset({CALIBRATION, CROSS_TASK}),
+    "weights only": frozenset({CALIBRATION, CROSS_TASK, METADATA}),
 }
-"""What may be known of a merge -> needs that are missing; shifts are measured on calibration rows, so go with them."""
+"""What may be known of a merge -> needs that are missing; cross-task signals are measured on calibration rows, so go
+with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class Schema:
         """Return need -> which columns are measured from it, of those that are read."""
         return {
             need: np.array([need in column.needs and column.family in self.families for column in columns])
-            for need in (METADATA, CALIBRATION, SHIFT)
+            for need in (METADATA, CALIBRATION, CROSS_TASK)
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -185,5 +186,5 @@ def _missing(rows: NDArray[Any], needs: Mapping[str, NDArray[np.bool_]]) -> list
     for need, own in needs.items():
         if own.any():
             for place in np.flatnonzero(unknown[:, own].mean(axis=1) >= MISSING_SHARE):
-                found[place] |= {CALIBRATION, SHIFT} if need == CALIBRATION else {need}
+                found[place] |= {CALIBRATION, CROSS_TASK} if need == CALIBRATION else {need}
     return [frozenset(own) for own in found]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from probe.profiles import AdapterProfile
-from probe.signals import activation, base, fisher, geometry, gradient, metadata, rank_space
+from probe.signals import activation, base, fisher, geometry, gradient, loss, metadata, rank_space
 from probe.signals.signal import AdapterSignal, Family, Need, Pair, PairSignal, Resolution, Values
 
 __all__ = [
@@ -52,6 +52,7 @@ PAIR_SIGNALS: Mapping[str, PairSignal] = {
         *fisher.PAIR_ROWS,
         *gradient.PAIR_ROWS,
         *activation.PAIR_ROWS,
+        *loss.PAIR_ROWS,
         *metadata.PAIR_ROWS,
     )
 }
@@ -76,8 +77,8 @@ def measure_pair(signal: PairSignal, pair: Pair) -> Measured:
     """Measure one signal on one ordered pair."""
     if Need.CALIBRATION in signal.needs and (pair.first.calibration is None or pair.second.calibration is None):
         return Measured({}, f"not measured: it needs {Need.CALIBRATION}, for both adapters")
-    if Need.SHIFT in signal.needs and pair.shift is None:
-        return Measured({}, f"not measured: it needs {Need.SHIFT}")
+    if Need.CROSS_TASK in signal.needs and pair.cross_task is None:
+        return Measured({}, f"not measured: it needs {Need.CROSS_TASK}")
     return _with_reason(signal.function(pair), signal.needs)
 
 
@@ -86,4 +87,4 @@ def _with_reason(values: Values, needs: frozenset[Need]) -> Measured:
         return Measured(values)
     if Need.METADATA in needs:
         return Measured({}, f"unknown: it needs {Need.METADATA}")
-    return Measured({}, "undefined: a zero update, or no module in common")
+    return Measured({}, "undefined: a zero update, nothing learnt yet, or no module in common")

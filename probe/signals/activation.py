@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from probe.profiles import AdapterProfile, Shift, effective_rank
+from probe.profiles import AdapterProfile, effective_rank
 from probe.signals.rank_space import above_chance
 from probe.signals.signal import (
     PAPER,
@@ -16,6 +16,7 @@ from probe.signals.signal import (
     Resolution,
     Values,
     calibration_of,
+    cross_task_of,
 )
 
 
@@ -33,17 +34,12 @@ def activation_overlap(pair: Pair) -> Values:
 
 def shift_of_base(pair: Pair) -> Values:
     """Return how far i moves the hidden states of j's rows, relative to their size, per block; directional."""
-    return {str(number): value for number, value in _shift(pair).of_base.items()}
+    return {str(number): value for number, value in cross_task_of(pair).shift.of_base.items()}
 
 
 def shift_of_own(pair: Pair) -> Values:
     """Return how far i moves the hidden states of j's rows, relative to what j does there, per block; directional."""
-    return {str(number): value for number, value in _shift(pair).of_own.items()}
-
-
-def _shift(pair: Pair) -> Shift:
-    assert pair.shift is not None, "the table calls a signal only where what it needs is there"
-    return pair.shift
+    return {str(number): value for number, value in cross_task_of(pair).shift.of_own.items()}
 
 
 ADAPTER_ROWS = (
@@ -77,7 +73,7 @@ PAIR_ROWS = (
         family=Family.ACTIVATION,
         function=shift_of_base,
         resolution=Resolution.LAYER,
-        needs=frozenset({Need.SHIFT}),
+        needs=frozenset({Need.CROSS_TASK}),
         is_symmetric=False,
         cost="one forward of a subset of j's rows",
         bounds=(0.0, math.inf),
@@ -89,7 +85,7 @@ PAIR_ROWS = (
         family=Family.ACTIVATION,
         function=shift_of_own,
         resolution=Resolution.LAYER,
-        needs=frozenset({Need.SHIFT}),
+        needs=frozenset({Need.CROSS_TASK}),
         is_symmetric=False,
         cost="one forward of a subset of j's rows",
         bounds=(0.0, math.inf),

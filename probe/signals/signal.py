@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from probe.profiles import AdapterProfile, Calibration, ModuleProfile, Shift
+from probe.profiles import AdapterProfile, Calibration, CrossTask, ModuleProfile
 
 PAPER = "arXiv 2606.19549, Section 3"
 UNBOUNDED = (-math.inf, math.inf)
@@ -21,6 +21,7 @@ class Family(StrEnum):
     FISHER = "Fisher"
     GRADIENT = "gradient"
     ACTIVATION = "activation"
+    LOSS = "loss"
     METADATA = "metadata"
     BASE = "base"
     DYNAMICS = "dynamics"
@@ -31,7 +32,7 @@ class Need(StrEnum):
 
     WEIGHTS = "the adapters' weights"
     CALIBRATION = "a calibration pass: rows and the base model"
-    SHIFT = "a forward pass of the partner's rows under the adapter"
+    CROSS_TASK = "forward passes of the partner's rows under the adapter"
     METADATA = "metadata: what is known of the training run"
 
 
@@ -53,13 +54,13 @@ class Pair:
 
     Attributes
     ----------
-    shift
-        What `first` does to the residual stream on the rows of `second`; None where it was not measured.
+    cross_task
+        What `first` does on the rows of `second`; None where it was not measured.
     """
 
     first: AdapterProfile
     second: AdapterProfile
-    shift: Shift | None = None
+    cross_task: CrossTask | None = None
 
     @property
     def modules(self) -> dict[str, tuple[ModuleProfile, ModuleProfile]]:
@@ -127,6 +128,12 @@ class PairSignal:
     direction: str
     source: str
     has_variance: bool = False
+
+
+def cross_task_of(pair: Pair) -> CrossTask:
+    """Return the forward passes that a signal needs; whoever calls a signal has seen to it that they are there."""
+    assert pair.cross_task is not None, "a signal was called without what it needs"
+    return pair.cross_task
 
 
 def calibration_of(profile: AdapterProfile) -> Calibration:

@@ -63,10 +63,9 @@ def _compare(adapters: Rows, rows: Rows | None, base: Path | None, device: str, 
             one, other = work.profile(first), work.profile(second)
             return Pair(one, other), Pair(other, one)
         one, other = work.profile(first, rows[0]), work.profile(second, rows[1])
-        return (
-            Pair(one, other, work.shift(first, second, rows[1])),
-            Pair(other, one, work.shift(second, first, rows[0])),
-        )
+        forth = work.cross_tasks(second, {"first": first}, rows[1])["first"]
+        back = work.cross_tasks(first, {"second": second}, rows[0])["second"]
+        return Pair(one, other, forth), Pair(other, one, back)
 
 
 def _as_json(first: str, second: str, forth: Pair, back: Pair) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from probe.features import Trajectory, adapter_features, pair_features
 from probe.forecasting.comparison import PLAN
 from probe.predictors.forecast import AdapterEvidence
 from probe.profile_store import ProfileStore
-from probe.profiles import AdapterProfile, Shift
+from probe.profiles import AdapterProfile, CrossTask
 from probe.profiling import MAX_ROWS, Profiler
 from probe.rows import first_rows
 from probe.signals import Pair
@@ -58,9 +58,9 @@ def measure_adapter(place: Place, subject: Subject) -> None:
 def measure_pairs(place: Place, owner: Subject, others: Sequence[Subject]) -> None:
     """Compare one adapter with others, each pair kept as soon as it is measured."""
     measuring = _Measuring.at(place)
-    on_owner = measuring.shifts(owner, [owner, *others])
+    on_owner = measuring.cross_tasks(owner, others)
     for other in others:
-        on_other = measuring.shifts(other, [owner, other])
+        on_other = measuring.cross_tasks(other, [owner])
         pair = measuring.pair(owner, other, on_other.get(owner), on_owner.get(other))
         measuring.evidence.put_pair(owner, other, pair)
 
@@ -83,15 +83,15 @@ class _Measuring:
     def profile_name(self, subject: Subject) -> str:
         return self.profiler.store.path(self.profiler.key(*self._files(subject))).name
 
-    def shifts(self, owner: Subject, movers: Sequence[Subject]) -> dict[Subject, Shift]:
+    def cross_tasks(self, owner: Subject, others: Sequence[Subject]) -> dict[Subject, CrossTask]:
         """Return what each of some adapters does on one's rows; nothing where it has no rows."""
         if owner.rows is None:
             return {}
-        folders = {mover: self.place.adapters / mover.revision for mover in movers}
-        found = self.profiler.displacements(folders, self._first(owner.rows, MAX_ROWS), PLAN.shift_rows)
-        return {mover: found.shift(mover, owner) for mover in movers}
+        folders = {other: self.place.adapters / other.revision for other in others}
+        own = self.place.adapters / owner.revision
+        return self.profiler.cross_tasks(own, folders, self._first(owner.rows, MAX_ROWS))
 
-    def pair(self, first: Subject, second: Subject, forth: Shift | None, back: Shift | None) -> PairMeasured:
+    def pair(self, first: Subject, second: Subject, forth: CrossTask | None, back: CrossTask | None) -> PairMeasured:
         one, other = self.profile(first), self.profile(second)
         features = pair_features(Trajectory((FINISHED,), (one,)), Trajectory((FINISHED,), (other,)), forth, back)
         return PairMeasured(features, (fisher_damage(Pair(one, other)), fisher_damage(Pair(other, one))))

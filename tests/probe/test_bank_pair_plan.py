@@ -26,11 +26,12 @@ def test_a_finished_adapter_meets_whatever_is_known_of_the_other() -> None:
     assert rhos_of_pair((1.0,), (1.0,)) == ((1.0, 1.0),)
 
 
-def test_pairs_within_larger_sets_are_compared_at_fewer_shares() -> None:
+def test_what_matters_most_is_compared_first_and_pairs_within_larger_sets_at_those_shares_only() -> None:
     labels = labelled(("a", "b"), ("a", "b", "c"), ("a",), ("a", "b"))
-    merged, within = compared_pairs(labels, {"a": EARLY, "b": EARLY, "c": (0.05, 1.0), "d": EARLY})
-    assert [pair.names for pair in merged] == [("a", "b")]
+    first, within, merged = compared_pairs(labels, {"a": EARLY, "b": EARLY, "c": (0.05, 1.0), "d": EARLY})
+    assert [pair.names for pair in first] == [pair.names for pair in merged] == [("a", "b")]
     assert len(merged[0].rhos) == 6
+    assert set(first[0].rhos) == {(0.1, 0.1), (0.1, 1.0), (1.0, 0.1), (1.0, 1.0)}
     assert [pair.names for pair in within] == [("a", "c"), ("b", "c")]
     assert within[0].rhos == ((0.1, 1.0), (1.0, 1.0))
     (pair,) = compared_pairs(labelled(("a", "b", "c")), dict.fromkeys("abc", EARLY))[1][:1]

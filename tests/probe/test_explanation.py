@@ -4,22 +4,24 @@ import pytest
 
 from probe.explanation import MECHANISMS, Finding, explain, layers_in_words
 from probe.factors import LoraFactor, LoraUpdate, scaled
-from probe.profiles import Shift, profile_of
+from probe.profiles import CrossTask, JointLoss, Shift, profile_of
 from probe.signals import Pair
 from tests import tiny
 from tests.probe.calibrations import random_calibration
 
 SHAPES = {f"model.layers.{n}.self_attn.{m}": (60, 50) for n in range(6) for m in ("q_proj", "v_proj")}
 
+LOSS = JointLoss(of_base=3.0, of_own=1.0, of_sum=1.2, of_mean=1.1, num_rows=4)
+
 
 def finding(pair: Pair, mechanism: str) -> Finding:
     return next(one for one in explain(pair) if one.mechanism == mechanism)
 
 
-def pair_of(first: LoraUpdate, second: LoraUpdate, shift: Shift | None = None) -> Pair:
+def pair_of(first: LoraUpdate, second: LoraUpdate, cross_task: CrossTask | None = None) -> Pair:
     calibrations = [random_calibration(seed, SHAPES, num_layers=6) for seed in (0, 1)]
     profiles = [profile_of(u, 6, calibration=c) for u, c in zip((first, second), calibrations, strict=True)]
-    return Pair(*profiles, shift)
+    return Pair(*profiles, cross_task)
 
 
 UPDATE, OTHER = tiny.random_update(0, 4, SHAPES), tiny.random_update(1, 4, SHAPES)
@@ -58,10 +60,18 @@ def test_drift_is_directional_and_by_layer() -> None:
     shift = Shift(
         of_base=dict.fromkeys(range(6), 0.1), of_own={n: 0.9 if n == 5 else 0.1 for n in range(6)}, num_rows=4
     )
-    found = finding(pair_of(UPDATE, OTHER, shift), "activation drift")
+    found = finding(pair_of(UPDATE, OTHER, CrossTask(shift, LOSS)), "activation drift")
     assert found.is_conflict
     assert found.layers == (5,)
     assert "90%" in found.sentence
+
+
+@pytest.mark.parametrize(("of_sum", "is_conflict"), [(1.2, False), (2.0, True)])
+def test_answers_that_are_lost_beside_the_other_are_a_conflict(of_sum: float, is_conflict: bool) -> None:
+    cross_task = CrossTask(Shift({0: 0.1}, {0: 0.1}, 4), dataclasses.replace(LOSS, of_sum=of_sum))
+    found = finding(pair_of(UPDATE, OTHER, cross_task), "lost answers")
+    assert found.is_conflict == is_conflict
+    assert found.value == pytest.approx((3.0 - of_sum) / 2)
 
 
 def test_unrelated_updates_show_no_geometric_conflict() -> None:
@@ -72,7 +82,7 @@ def test_unrelated_updates_show_no_geometric_conflict() -> None:
 
 def test_what_was_not_measured_is_said() -> None:
     pair = Pair(profile_of(UPDATE), profile_of(OTHER))
-    for mechanism in ("Fisher-direction collision", "activation drift"):
+    for mechanism in ("Fisher-direction collision", "activation drift", "lost answers"):
         found = finding(pair, mechanism)
         assert found.value is None
         assert found.missing is not None

@@ -20,7 +20,7 @@ from probe.features import (
     pair_vector,
     pair_vector_names,
 )
-from probe.profiles import AdapterProfile, Metadata, Shift, profile_of
+from probe.profiles import AdapterProfile, CrossTask, JointLoss, Metadata, Shift, profile_of
 from probe.signals import PAIR_SIGNALS, Family, Pair, measure_pair
 from tests import tiny
 from tests.probe.calibrations import random_calibration
@@ -46,8 +46,8 @@ def bare(seed: int, modules: int | dict[str, int] = 3) -> Trajectory:
 
 def features_of(first: Trajectory, second: Trajectory) -> tuple[Features, Features, PairFeatures]:
     shift = Shift(dict.fromkeys(range(NUM_LAYERS), 0.2), dict.fromkeys(range(NUM_LAYERS), 0.6), 4)
-    with_shift = None if first.now.calibration is None else shift
-    pair = pair_features(first, second, with_shift, with_shift)
+    crossed = None if first.now.calibration is None else CrossTask(shift, JointLoss(3.0, 1.0, 1.5, 2.0, 4))
+    pair = pair_features(first, second, crossed, crossed)
     return adapter_features(first), adapter_features(second), pair
 
 
@@ -81,11 +81,11 @@ def test_every_gap_has_a_reason_and_only_gaps_do() -> None:
 
 def test_the_order_of_the_columns_is_the_schema() -> None:
     """Pins the schema: whoever changes a column raises the version and this number with it."""
-    assert SCHEMA_VERSION == 1
-    assert (len(ADAPTER_COLUMNS), len(SYMMETRIC_COLUMNS), len(DIRECTED_COLUMNS)) == (216, 304, 108)
+    assert SCHEMA_VERSION == 2
+    assert (len(ADAPTER_COLUMNS), len(SYMMETRIC_COLUMNS), len(DIRECTED_COLUMNS)) == (216, 304, 112)
     for columns in (ADAPTER_COLUMNS, SYMMETRIC_COLUMNS, DIRECTED_COLUMNS):
         assert len({column.name for column in columns}) == len(columns)
-    assert {column.family for column in ADAPTER_COLUMNS} == set(Family) - {Family.RANK_SPACE}
+    assert {column.family for column in ADAPTER_COLUMNS} == set(Family) - {Family.RANK_SPACE, Family.LOSS}
     assert ADAPTER_COLUMNS[0].name == "energy/all/mean"
 
 
@@ -135,7 +135,7 @@ def test_the_weighted_mean_counts_modules_by_their_norms() -> None:
 def test_the_pair_vector_is_the_papers() -> None:
     first, second, pair = features_of(trajectory(0), trajectory(1))
     vector, names = pair_vector(first, second, pair), pair_vector_names()
-    assert len(vector) == len(names) == 4 * 216 + 2 * 108 + 304
+    assert len(vector) == len(names) == 4 * 216 + 2 * 112 + 304
     at = dict(zip(names, vector, strict=True))
     i, j = at["i: energy/all/mean"], at["j: energy/all/mean"]
     assert at["|i-j|: energy/all/mean"] == abs(i - j)

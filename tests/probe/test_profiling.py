@@ -55,14 +55,16 @@ def test_a_calibrated_profile_is_measured_once_for_its_rows_and_content(tmp_path
     assert len(list((tmp_path / "kept").iterdir())) == 3
 
 
-def test_a_shift_is_directional(tmp_path: Path, base: Path) -> None:
+def test_what_adapters_do_on_each_others_rows_is_directional(tmp_path: Path, base: Path) -> None:
     weak = tiny.write_adapter(tmp_path / "weak", seed=0, lora_alpha=0.01)
     strong = tiny.write_adapter(tmp_path / "strong", seed=1, lora_alpha=4)
     profiler = Profiler(ProfileStore(tmp_path / "kept"), lambda: base)
-    there = profiler.shift(strong, weak, rows(tmp_path), num_rows=3)
-    back = profiler.shift(weak, strong, rows(tmp_path), num_rows=3)
-    assert there.num_rows == 3
-    assert min(there.of_own.values()) > 1 > max(back.of_own.values())
+    there = profiler.cross_tasks(weak, {"strong": strong}, rows(tmp_path))["strong"]
+    back = profiler.cross_tasks(strong, {"weak": weak}, rows(tmp_path))["weak"]
+    assert there.shift.num_rows == there.loss.num_rows == 5
+    assert min(there.shift.of_own.values()) > 1 > max(back.shift.of_own.values())
+    assert abs(there.loss.of_sum - there.loss.of_own) > 10 * abs(back.loss.of_sum - back.loss.of_own)
+    assert there.loss.of_base == back.loss.of_base
 
 
 @pytest.fixture(scope="module")

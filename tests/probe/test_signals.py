@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from probe.factors import LoraFactor, LoraUpdate, scaled
-from probe.profiles import AdapterProfile, Metadata, Shift, effective_rank, profile_of
+from probe.profiles import AdapterProfile, CrossTask, JointLoss, Metadata, Shift, effective_rank, profile_of
 from probe.signals import (
     ADAPTER_SIGNALS,
     PAIR_SIGNALS,
@@ -47,12 +47,12 @@ def profile(update: LoraUpdate, seed: int = 0, metadata: Metadata = METADATA) ->
 
 
 def pair_of(first: LoraUpdate, second: LoraUpdate, seed: int = 0) -> Pair:
-    shift = Shift({0: 0.1, 1: 0.3}, {0: 0.5, 1: 2.0}, num_rows=4)
-    return Pair(profile(first, seed), profile(second, seed + 1, dataclasses.replace(METADATA, domain="code")), shift)
+    crossed = CrossTask(Shift({0: 0.1, 1: 0.3}, {0: 0.5, 1: 2.0}, 4), JointLoss(3.0, 1.0, 1.5, 2.0, 4))
+    return Pair(profile(first, seed), profile(second, seed + 1, dataclasses.replace(METADATA, domain="code")), crossed)
 
 
 def swapped(pair: Pair) -> Pair:
-    return Pair(pair.second, pair.first, pair.shift)
+    return Pair(pair.second, pair.first, pair.cross_task)
 
 
 def measure(signal: str, first: LoraUpdate, second: LoraUpdate) -> Mapping[str, float]:
@@ -109,7 +109,8 @@ def test_adapter_signals_keep_their_bounds_and_forget_the_gauge(
 def test_a_directional_signal_tells_the_two_directions_apart(signal: str) -> None:
     row = PAIR_SIGNALS[signal]
     pair = pair_of(tiny.random_update(0, 3, SHAPES), tiny.random_update(1, 5, SHAPES))
-    other = dataclasses.replace(swapped(pair), shift=Shift({0: 0.9}, {0: 0.9}, num_rows=4))
+    crossed = CrossTask(Shift({0: 0.9}, {0: 0.9}, 4), JointLoss(3.0, 2.0, 2.2, 2.1, 4))
+    other = dataclasses.replace(swapped(pair), cross_task=crossed)
     assert measure_pair(row, pair).values != pytest.approx(dict(measure_pair(row, other).values))
 
 

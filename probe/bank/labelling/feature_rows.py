@@ -24,13 +24,13 @@ from probe.features import (
     adapter_features,
     pair_features,
 )
-from probe.profiles import Shift
+from probe.profiles import CrossTask, JointLoss
 
 STATES_A_CALL = 16
 """Adapters that one piece of work moves the same rows by: little is lost when it is killed, and little of it is the
 base's own pass."""
 
-Shifts = tuple[Shift, Shift]
+CrossTasks = tuple[CrossTask, CrossTask]
 """Of the first on the second's rows, and back."""
 
 
@@ -42,7 +42,7 @@ def measure_features(
     pool: Pool,
     on_progress: Progress,
 ) -> None:
-    """Measure what is missing: adapters first, then pairs that were merged as such, then pairs within larger sets."""
+    """Measure what is missing: adapters first, then pairs, in the order of `compared_pairs`."""
     known = {name: fractions(member) for name, member in members.items()}
     measuring = _Measuring(place, members, journal, pool, on_progress)
     measuring.adapters(known)
@@ -66,7 +66,7 @@ class _Measuring:
         self._keep("features of adapters", self.pool.results(features_of_adapter, calls), len(calls), len(known))
 
     def pairs(self, pairs: Sequence[ComparedPair]) -> None:
-        """Measure pairs, once it is known how far each moves the rows of the other."""
+        """Measure pairs, once it is known what each does on the rows of the other."""
         has_row = self.journal.has_row
         missing = [
             replace(pair, rhos=rhos)
@@ -74,8 +74,10 @@ class _Measuring:
             if (rhos := tuple(rhos for rhos in pair.rhos if not has_row(pair.names, rhos)))
         ]
         self._displacements(_states(missing))
+        self._losses(_meetings(missing))
         calls: list[Call] = [
-            (self.place, self.members[pair.first], self.members[pair.second], self._shifts(pair)) for pair in missing
+            (self.place, self.members[pair.first], self.members[pair.second], self._cross_tasks(pair))
+            for pair in missing
         ]
         self._keep("features of pairs", self.pool.results(features_of_pair, calls), len(calls), len(pairs))
 
@@ -91,12 +93,24 @@ class _Measuring:
             self.journal.append_displacements(owner, found)
             self.on_progress("shifts", done, len(calls))
 
-    def _shifts(self, pair: ComparedPair) -> dict[Rhos, Shifts]:
-        """Return what the first does to the second's rows and back, at every combination of shares."""
+    def _losses(self, wanted: Mapping[State, Iterable[State]]) -> None:
+        calls: list[Call] = []
+        for owner, others in wanted.items():
+            missing = [other for other in others if not self.journal.has_loss(owner, other)]
+            if missing:
+                beside = [(self.members[name], rho) for name, rho in missing]
+                calls.append((self.place, self.members[owner[0]], owner[1], beside))
+        self.on_progress("losses", 0, len(calls))
+        for done, (owner, found) in enumerate(self.pool.results(losses_of, calls), start=1):
+            self.journal.append_losses(owner, found)
+            self.on_progress("losses", done, len(calls))
+
+    def _cross_tasks(self, pair: ComparedPair) -> dict[Rhos, CrossTasks]:
+        """Return what the first does on the second's rows and back, at every combination of shares."""
         found = {}
         for rhos in pair.rhos:
             first, second = zip(pair.names, rhos, strict=True)
-            found[rhos] = self.journal.shift(first, second), self.journal.shift(second, first)
+            found[rhos] = self.journal.cross_task(first, second), self.journal.cross_task(second, first)
         return found
 
     def _keep(self, doing: str, results: Iterable[list[FeatureRow]], missing: int, total: int) -> None:
@@ -118,6 +132,17 @@ def _states(pairs: Iterable[ComparedPair]) -> dict[str, list[State]]:
     return {owner: list(states) for owner, states in wanted.items()}
 
 
+def _meetings(pairs: Iterable[ComparedPair]) -> dict[State, list[State]]:
+    """Return, for every adapter at a share of its training, which others its rows are asked beside."""
+    wanted: dict[State, list[State]] = {}
+    for pair in pairs:
+        for rhos in pair.rhos:
+            first, second = zip(pair.names, rhos, strict=True)
+            wanted.setdefault(first, []).append(second)
+            wanted.setdefault(second, []).append(first)
+    return wanted
+
+
 def features_of_adapter(place: Workplace, member: Member, rhos: Sequence[float]) -> list[FeatureRow]:
     """Return the features of an adapter at shares of its training, each from what was known then."""
     rows = []
@@ -132,15 +157,24 @@ def displacements_on(
 ) -> tuple[str, Displacements[State]]:
     """Return how far adapters, each as it was at a share of its training, move the rows of one."""
     folders = {(member.name, rho): adapter_folder(member, rho) for member, rho in states}
-    return owner.name, profiler_of(place).displacements(folders, owner.calibration, place.spec.shift_rows)
+    return owner.name, profiler_of(place).displacements(folders, owner.calibration)
+
+
+def losses_of(
+    place: Workplace, owner: Member, rho: float, others: Sequence[tuple[Member, float]]
+) -> tuple[State, dict[State, JointLoss]]:
+    """Return what is left of an adapter's answers beside others, each as it was at a share of its training."""
+    folders = {(member.name, share): adapter_folder(member, share) for member, share in others}
+    found = profiler_of(place).joint_losses(adapter_folder(owner, rho), folders, owner.calibration)
+    return (owner.name, rho), found
 
 
 def features_of_pair(
-    place: Workplace, first: Member, second: Member, shifts: Mapping[Rhos, Shifts]
+    place: Workplace, first: Member, second: Member, crossed: Mapping[Rhos, CrossTasks]
 ) -> list[FeatureRow]:
-    """Return the features of a pair at every combination of shares of training that shifts are given of."""
+    """Return the features of a pair at every combination of shares of training that forward passes are given of."""
     rows = []
-    for rhos, (forth, back) in shifts.items():
+    for rhos, (forth, back) in crossed.items():
         found = pair_features(trajectory(place, first, rhos[0]), trajectory(place, second, rhos[1]), forth, back)
         values = _values("symmetric:", SYMMETRIC_COLUMNS, found.symmetric)
         values |= _values("forth:", DIRECTED_COLUMNS, found.forth) | _values("back:", DIRECTED_COLUMNS, found.back)

@@ -16,8 +16,8 @@ FINAL = 1.0
 """Share of a finished adapter."""
 MIXED_FRACTIONS = (0.10,)
 """Shares at which an adapter is compared with finished ones."""
-FRACTIONS_WITHIN = (0.10, FINAL)
-"""Shares at which pairs are compared that were merged only within larger sets, and which stand for those alone."""
+FIRST_FRACTIONS = (0.10, FINAL)
+"""Shares at which pairs are compared first; those that were merged only within larger sets at no others."""
 
 Rhos = tuple[float, float]
 """Share of training of the first and of the second."""
@@ -39,15 +39,21 @@ class ComparedPair:
         return self.first, self.second
 
 
-def compared_pairs(
-    labels: Iterable[Label], known: Mapping[str, Known]
-) -> tuple[list[ComparedPair], list[ComparedPair]]:
-    """Return the pairs that were merged as such, and those that occur only within larger sets."""
+def compared_pairs(labels: Iterable[Label], known: Mapping[str, Known]) -> tuple[list[ComparedPair], ...]:
+    """Return what to compare, what matters most first.
+
+    Pairs that were merged as such, and those that occur only within larger sets, both at the first shares; then the
+    former at every share.
+    """
     sets = {label.members for label in labels if len(label.members) > 1}
     merged = sorted((names[0], names[1]) for names in sets if len(names) == 2)
     within = {(first, second) for names in sets for first, second in combinations(names, 2)} - set(merged)
-    few = {name: tuple(rho for rho in shares if rho in FRACTIONS_WITHIN) for name, shares in known.items()}
-    return [_compared(pair, known) for pair in merged], [_compared(pair, few) for pair in sorted(within)]
+    few = {name: tuple(rho for rho in shares if rho in FIRST_FRACTIONS) for name, shares in known.items()}
+    return (
+        [_compared(pair, few) for pair in merged],
+        [_compared(pair, few) for pair in sorted(within)],
+        [_compared(pair, known) for pair in merged],
+    )
 
 
 def _compared(pair: tuple[str, str], known: Mapping[str, Known]) -> ComparedPair:

@@ -58,8 +58,8 @@ class LabelPlan:
         Evaluation rows asked, and asked where the retention lies within `CLOSE` of `SAFE_RETENTION`.
     rank
         Output rank of every merge.
-    calibration_rows, shift_rows
-        Rows of a calibration pass, and of a shift.
+    calibration_rows
+        Rows of a calibration pass.
     seed
         Of every draw, and of operators that draw.
     is_pilot
@@ -81,7 +81,6 @@ class LabelPlan:
     max_rows: int = 400
     rank: int = 32
     calibration_rows: int = 64
-    shift_rows: int = 32
     seed: int = 0
     is_pilot: bool = False
     is_proof: bool = False

@@ -89,15 +89,18 @@ def test_rows_of_both_are_run_through_the_base_where_both_have_some(folder: Path
     assert "layer" in code.conflict.sentence
 
 
-def test_shifts_are_those_of_the_first_on_the_second(folder: Path) -> None:
+def test_forth_is_what_the_first_does_on_the_rows_of_the_second(folder: Path) -> None:
     mine, (art, *_) = read_candidate(folder / "mine"), read_known_bank(folder / "bank")
     work = profiler(folder)
-    forth, back = Comparer(work, True).shifts(mine, [art])[art.revision]
+    forth, back = Comparer(work, True).cross_tasks(mine, [art])[art.revision]
     assert art.rows is not None
     assert mine.rows is not None
-    assert forth.of_own == work.shift(mine.now.folder, art.now.folder, art.rows).of_own
-    assert back.of_own == work.shift(art.now.folder, mine.now.folder, mine.rows).of_own
-    assert forth.of_own != back.of_own
+    expected = work.cross_tasks(art.now.folder, {"mine": mine.now.folder}, art.rows)["mine"]
+    other_way = work.cross_tasks(mine.now.folder, {"art": art.now.folder}, mine.rows)["art"]
+    assert (forth.shift.of_own, forth.loss) == (expected.shift.of_own, expected.loss)
+    assert (back.shift.of_own, back.loss) == (other_way.shift.of_own, other_way.loss)
+    assert forth.shift.of_own != back.shift.of_own
+    assert forth.loss != back.loss
 
 
 def test_of_a_large_bank_only_the_closest_are_calibrated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from probe.predictors.forecast import (
     PredictorError,
     SchemaMismatch,
 )
-from probe.predictors.schema import CALIBRATION, METADATA, RECIPE, SHIFT, SIGNALS, Schema
+from probe.predictors.schema import CALIBRATION, CROSS_TASK, METADATA, RECIPE, SIGNALS, Schema
 from probe.signals import Family
 from tests.planted_bank import FORCE_SIGNAL, HARM_SIGNAL, PLACE_SIGNAL, Truth
 from tests.probe.predictors.small import evidence_of, with_adapters
@@ -107,7 +107,7 @@ def test_what_is_missing_is_found_and_blanked(planted: Planted, schema: Schema) 
     assert missing_of(schema, evidence) == frozenset()
     values = evidence.adapters[A].values.copy()
     values[[CALIBRATION in column.needs for column in schema.adapter]] = np.nan
-    assert missing_of(schema, with_adapters(evidence, **{A: AdapterEvidence(values, 1.0)})) == {CALIBRATION, SHIFT}
+    assert missing_of(schema, with_adapters(evidence, **{A: AdapterEvidence(values, 1.0)})) == {CALIBRATION, CROSS_TASK}
     values = evidence.adapters[A].values.copy()
     values[[METADATA in column.needs for column in schema.adapter]] = np.nan
     assert missing_of(schema, with_adapters(evidence, **{A: AdapterEvidence(values, 1.0)})) == {METADATA}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from probe.predictors.schema import CALIBRATION, METADATA, SHIFT, SIGNALS
+from probe.predictors.schema import CALIBRATION, CROSS_TASK, METADATA, SIGNALS
 from probe.predictors.views import BANK_AWARE, COLD_START, View, closest, signals_of, view_of
 
 ALL, WEIGHTS = "all signals", "weights only"
@@ -12,7 +12,7 @@ ALL, WEIGHTS = "all signals", "weights only"
 
 def test_a_merge_is_seen_by_its_two_least_known_members() -> None:
     assert view_of([1.0, 0.1, 1.0], 1, frozenset()) == View(BANK_AWARE, 0.1, 1.0, ALL)
-    assert view_of([0.1, 0.05, 1.0], 3, frozenset({SHIFT})) == View(COLD_START, 0.05, 0.1, "no shift")
+    assert view_of([0.1, 0.05, 1.0], 3, frozenset({CROSS_TASK})) == View(COLD_START, 0.05, 0.1, "no cross-task")
     assert view_of([1.0, 1.0], 0, frozenset()).num_new == BANK_AWARE
 
 
