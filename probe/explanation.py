@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from probe.layers import place_of
+from probe.plan_score import TARGET_RETENTION
 from probe.signals import PAIR_SIGNALS, Measured, Pair, Resolution, Values, measure_pair
 from probe.signals.summary import weighted_mean
 
@@ -108,7 +109,7 @@ MECHANISMS = (
     Mechanism(
         "lost answers",
         "loss_kept_sum",
-        0.85,
+        TARGET_RETENTION,
         _under,
         "with the first one added, the second one keeps {value:.0%} of what it gains on its rows",
         "the share that a safe merge keeps",

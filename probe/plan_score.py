@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+MAX_DROP = 0.15
+"""delta: largest Drop = 1 - Ret of any member that a safe merge may have."""
+TARGET_RETENTION = 1 - MAX_DROP
+"""Ret*: what every member of a merge must keep."""
+LAMBDA_COST = 0.5
+"""What one engine module costs, in units of one adapter's full retention."""
+
 
 def plan_score(kept: Iterable[tuple[float, float]], num_active: int, lambda_cost: float) -> float:
     """Return sum_i w_i min(1, Ret_i) - lambda_cost x active.

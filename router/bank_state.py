@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from probe.plan_score import LAMBDA_COST, TARGET_RETENTION
 from probe.retention import Gain
 from router.records import Adapter, RoutingTable, Verdict
 
@@ -47,8 +48,8 @@ class Settings:
         Slots that a plan should leave free for the module that is being measured.
     """
 
-    target_retention: float = 0.85
-    lambda_cost: float = 0.5
+    target_retention: float = TARGET_RETENTION
+    lambda_cost: float = LAMBDA_COST
     protected_domains: tuple[str, ...] = ("safety",)
     max_group_size: int = 5
     max_trials: int = 2

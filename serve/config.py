@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from probe.plan_score import LAMBDA_COST, TARGET_RETENTION
 from probe.records import MergeProbeError
 from serve.limited.limits import MergeConfig, SignalsConfig
 from serve.section import Section
@@ -91,9 +92,9 @@ class PolicyConfig(Section):
     mode: Literal["auto", "approve"] = "auto"
     """auto: plans are carried out, and change unprotected adapters only. approve: what the controller thought of waits
     for a person; registrations and removals are a person's acts already, and are served at once, separately."""
-    target_retention: float = Field(0.85, ge=0, le=1.5)
+    target_retention: float = Field(TARGET_RETENTION, ge=0, le=1.5)
     """Ret*: the one-sided 90 % lower bound that every member must pass (delta = 0.15 of the paper)."""
-    lambda_cost: float = Field(0.5, ge=0)
+    lambda_cost: float = Field(LAMBDA_COST, ge=0)
     """What one active adapter costs, in units of one adapter's full retention."""
     weights: Literal["uniform", "traffic"] = "uniform"
     """What an adapter's retention weighs in the score of a plan. uniform: all weigh the same. traffic: each by its

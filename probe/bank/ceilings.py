@@ -16,8 +16,6 @@ EPSILON = 1e-6
 """Least denominator of Eq. 1, in units of the score."""
 SAFE_COMPATIBILITY = 0.6
 """gamma: least M of a safe pair."""
-MAX_DROP = 0.15
-"""delta: largest Drop = 1 - Ret of either side of a safe pair."""
 
 RowSet = tuple[str, str, str]
 

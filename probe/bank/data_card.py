@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
-from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY
+from probe.bank.ceilings import SAFE_COMPATIBILITY
 from probe.bank.gate import safe_pairs
 from probe.bank.record_files import DERIVED
 from probe.bank.records import AdapterRecord, FeatureRow, Label, Records
+from probe.plan_score import MAX_DROP
 
 LIMITS = (
     "One base model, tasks made by programs, adapters of minutes: conflicts of larger models on natural data may "

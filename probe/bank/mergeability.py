@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY
+from probe.bank.ceilings import SAFE_COMPATIBILITY
+from probe.plan_score import MAX_DROP
 
 
 def compatibility(retention: Sequence[float], gains: Sequence[float]) -> float:

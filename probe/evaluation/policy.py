@@ -15,15 +15,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from probe.bank.ceilings import MAX_DROP
 from probe.evaluation.judged import PLAIN, Judged, Judgements
-from probe.plan_score import plan_score
+from probe.plan_score import LAMBDA_COST, TARGET_RETENTION, plan_score
 
 ROUTE = "route"
 """The action of keeping every member separate."""
-LAMBDA_COST = 0.5
-TARGET = 1 - MAX_DROP
-"""Ret*: what every member of a merge must keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +68,12 @@ Retention = Callable[[Judged], Sequence[float]]
 """Ret of every member that a rule goes by."""
 
 
-def bounded(target: float = TARGET, lambda_cost: float = LAMBDA_COST) -> Rule:
+def bounded(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
     """Return Algorithm 1: of the recipes whose worst lower bound reaches the target, the best, if it beats routing."""
     return _best(lambda one: one.forecast.worst_lower_bound >= target, _forecast, lambda_cost)
 
 
-def pointed(target: float = TARGET, lambda_cost: float = LAMBDA_COST) -> Rule:
+def pointed(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
     """Return the rule that builds what the point forecast passes: what exploration would verify."""
     return _best(lambda one: one.forecast.worst >= target, _forecast, lambda_cost)
 
@@ -95,7 +91,7 @@ def always(operator: str) -> Rule:
     )
 
 
-def clairvoyant(target: float = TARGET, lambda_cost: float = LAMBDA_COST) -> Rule:
+def clairvoyant(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
     """Return the rule that knows the labels: the best recipe that was measured to reach the target."""
     return _best(lambda one: one.worst >= target, _measured, lambda_cost)
 
@@ -138,6 +134,6 @@ def serve(groups: Mapping[tuple[str, ...], Sequence[Judged]], rule: Rule) -> tup
     return tuple(Served(members, rule(candidates)) for members, candidates in groups.items())
 
 
-def verified(served: Iterable[Served], target: float = TARGET) -> tuple[Served, ...]:
+def verified(served: Iterable[Served], target: float = TARGET_RETENTION) -> tuple[Served, ...]:
     """Return what is left once every merge was measured: what missed the target is routed."""
     return tuple(one if one.worst >= target else Served(one.members, None) for one in served)

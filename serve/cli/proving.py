@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from probe.plan_score import LAMBDA_COST, TARGET_RETENTION
 from serve.cli.profiling import Base
 from serve.cli.reporting import verdict_table
 from serve.cli.running import AsJson
@@ -35,8 +36,12 @@ def prove(
         "proof"
     ),
     predictor: Annotated[str, typer.Option(help="Folder of a predictor; 'default' is the shipped one.")] = "default",
-    target: Annotated[float, typer.Option(min=0, max=1, help="Retention that every member must keep.")] = 0.85,
-    lambda_cost: Annotated[float, typer.Option(min=0, help="Cost of a module, in retentions of one adapter.")] = 0.5,
+    target: Annotated[
+        float, typer.Option(min=0, max=1, help="Retention that every member must keep.")
+    ] = TARGET_RETENTION,
+    lambda_cost: Annotated[
+        float, typer.Option(min=0, help="Cost of a module, in retentions of one adapter.")
+    ] = LAMBDA_COST,
     serve: Annotated[
         Path | None, typer.Option(help="Folder of the bank's adapters: serve every plan with vLLM as well.")
     ] = None,

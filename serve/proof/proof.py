@@ -10,6 +10,7 @@ import numpy as np
 
 from probe.bank.records import Records
 from probe.bank.report.statistics import Estimate, Vector, estimate, generator
+from probe.plan_score import LAMBDA_COST, TARGET_RETENTION
 from probe.predictors.predictor import Predictor
 from router.bank_state import Settings
 from serve.proof.contest import Contest, Outcome
@@ -88,7 +89,9 @@ class Proof:
         return [name for name in self.outcomes if name.startswith(f"{kind}, ")]
 
 
-def prove(records: Records, predictor: Predictor, *, target: float = 0.85, lambda_cost: float = 0.5) -> Proof:
+def prove(
+    records: Records, predictor: Predictor, *, target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST
+) -> Proof:
     """Let every method plan a bank of which every group was measured.
 
     Raises

@@ -15,6 +15,7 @@ import pytest
 
 from probe.bank.data_card import data_card
 from probe.bank.labelling.bank import PARTS, label_bank
+from probe.bank.labelling.journal import JournalError
 from probe.bank.labelling.members import BankError, read_bank
 from probe.bank.labelling.plan import CLOSE, LABEL_PLANS, LabelPlan
 from probe.bank.labelling.sessions import Session
@@ -179,6 +180,16 @@ def test_several_processes_give_what_one_gives(place: Place, records: Records, t
 
 def is_plain_pair(label: Label) -> bool:
     return len(label.members) == 2 and label.action == "merge" and label.operator == "ta"
+
+
+def test_records_alone_are_no_run(place: Place, tmp_path: Path) -> None:
+    work, out = place(tmp_path / "work"), tmp_path / "out"
+    with pytest.raises(JournalError, match="label the bank first"):
+        label_bank(work, out, "tiny", SESSION, only=["records"])
+    label_bank(work, out, "tiny", SESSION, only=["own"])
+    later = replace(SESSION, date="2027-01-01", command="mergeprobe bank label tiny --out elsewhere")
+    records = label_bank(work, out, "tiny", later, only=["records"])
+    assert (records.facts.last_date, records.facts.commands) == (SESSION.date, (SESSION.command,))
 
 
 def test_a_changed_adapter_is_measured_again(place: Place, bank: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from probe.bank.labelling.feature_journal import FeatureJournal
 from probe.bank.labelling.feature_rows import measure_features
 from probe.bank.labelling.labels import LabelJournal, measure_labels
 from probe.bank.labelling.measurement import Stage
-from probe.bank.labelling.members import read_bank
+from probe.bank.labelling.members import Member, read_bank
 from probe.bank.labelling.pool import Progress, pool
 from probe.bank.labelling.sessions import PILOT_FILE, Session, Sessions
 from probe.bank.labelling.workplace import Workplace
@@ -58,10 +58,10 @@ def label_bank(
     Raises
     ------
     BankError, JournalError, BaseModelError
-        The bank, a journal or the base model is damaged.
+        The bank, a journal or the base model is damaged, or nothing is to be measured and nothing was.
     """
-    members, facts = read_bank(place.bank), _facts(place, bank_name, session)
-    stages = [stage for stage in Stage if stage in only]
+    members, stages = read_bank(place.bank), [stage for stage in Stage if stage in only]
+    facts = _facts(place, bank_name, session, begins=bool(stages) or FEATURES in only)
     labels, features = LabelJournal(place, members), FeatureJournal(place, members)
     try:
         with pool(jobs) as workers:
@@ -70,26 +70,30 @@ def label_bank(
             if FEATURES in only:
                 measure_features(place, members, features, labels.labels(), workers, on_progress)
     finally:
-        measured, guests = apart_from_guests(labels.labels())
-        records = Records(
-            facts=facts,
-            adapters=tuple(member.record for member in members.values()),
-            labels=measured,
-            guests=guests,
-            adapter_features=features.of_adapters(),
-            pair_features=features.of_pairs(),
-        )
-        records = _gated(place, records)
+        records = _gated(place, _records(facts, members, labels, features))
         write_records(out, records)
         write_text(out / CARD_FILE, data_card(records))
     return records
 
 
-def _facts(place: Workplace, bank_name: str, session: Session) -> Facts:
-    """Write down that a run begins, and return how all was made, by this run and those before it."""
+def _facts(place: Workplace, bank_name: str, session: Session, begins: bool) -> Facts:
+    """Return how all was measured, by this run, if it measures anything, and those before it."""
     sessions = Sessions(place.work)
-    sessions.begin(session)
+    if begins:
+        sessions.begin(session)
     return sessions.facts(bank_name, _base_model(place.base), place.bank / PILOT_FILE)
+
+
+def _records(facts: Facts, members: Mapping[str, Member], labels: LabelJournal, features: FeatureJournal) -> Records:
+    measured, guests = apart_from_guests(labels.labels())
+    return Records(
+        facts=facts,
+        adapters=tuple(member.record for member in members.values()),
+        labels=measured,
+        guests=guests,
+        adapter_features=features.of_adapters(),
+        pair_features=features.of_pairs(),
+    )
 
 
 def _gated(place: Workplace, records: Records) -> Records:

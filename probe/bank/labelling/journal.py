@@ -12,7 +12,7 @@ from probe.records import MergeProbeError
 
 
 class JournalError(MergeProbeError):
-    """A journal holds a damaged line that is not its last one."""
+    """A journal holds a damaged line that is not its last one, or nothing where something must be."""
 
 
 class Journal:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from probe.bank.ceilings import MAX_DROP, RowSet, row_set
+from probe.bank.ceilings import RowSet, row_set
 from probe.bank.labelling.measurement import Measurement, Stage, merged
 from probe.bank.labelling.proof_plan import every_group
 from probe.bank.labelling.sampling import Drawing, one_of_each_domain, spread_pairs, spread_sets
 from probe.bank.records import AdapterRecord, Label
 from probe.layers import BANDS
+from probe.plan_score import TARGET_RETENTION
 
 OPERATORS_FOR_ALL = ("ta", "mean", "ties", "pico", "ctm", "gam", "dare")
 """Operators that every bank is measured under."""
@@ -27,10 +28,8 @@ COMPOSED = ("ta", "gam")
 GROUP_SIZES = (2, 4, 8)
 BASELINE_METHODS = ("osrm", "flylora")
 """Training variants whose own banks are merged plainly: that is their baseline."""
-SAFE_RETENTION = 1 - MAX_DROP
-"""What each member must keep in a safe merge."""
 CLOSE = 1.0
-"""Standard errors around `SAFE_RETENTION` within which further rows are asked: beyond it they would seldom turn the
+"""Standard errors around `TARGET_RETENTION` within which further rows are asked: beyond it they would seldom turn the
 verdict, and cost four times the label."""
 SHARES = ((1.0, 0.5), (0.5, 1.0), (1.0, 0.25))
 """Weights of (victim, other)."""
@@ -55,7 +54,7 @@ class LabelPlan:
     partners
         Ordinary adapters that each random one is merged with.
     num_rows, max_rows
-        Evaluation rows asked, and asked where the retention lies within `CLOSE` of `SAFE_RETENTION`.
+        Evaluation rows asked, and asked where the retention lies within `CLOSE` of `TARGET_RETENTION`.
     rank
         Output rank of every merge.
     calibration_rows
@@ -241,7 +240,7 @@ def reworked(labels: Iterable[Label], adapters: Sequence[AdapterRecord], spec: L
 
 def _is_conflict(label: Label) -> bool:
     is_plain_pair = label.action == "merge" and label.operator == "ta" and len(label.members) == 2
-    return is_plain_pair and label.is_sound and label.retention.value < SAFE_RETENTION
+    return is_plain_pair and label.is_sound and label.retention.value < TARGET_RETENTION
 
 
 def _in_turn(groups: Sequence[Sequence[Label]]) -> Iterator[Label]:
@@ -291,4 +290,4 @@ def is_close(label: Label) -> bool:
     """Say whether the retention lies within `CLOSE` standard errors of the safe threshold."""
     seen = label.retention
     # Without a positive gain both are NaN, and no number of rows mends that.
-    return abs(seen.value - SAFE_RETENTION) < CLOSE * seen.standard_error
+    return abs(seen.value - TARGET_RETENTION) < CLOSE * seen.standard_error

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from probe.bank.labelling.journal import Journal
+from probe.bank.labelling.journal import Journal, JournalError
 from probe.bank.records import Facts
 from probe.features import SCHEMA_VERSION
 
@@ -36,7 +36,7 @@ class Sessions:
     """All runs so far."""
 
     def __init__(self, folder: Path) -> None:
-        self._journal = Journal(folder / SESSIONS_FILE)
+        self._folder, self._journal = folder, Journal(folder / SESSIONS_FILE)
 
     def begin(self, session: Session) -> None:
         """Write down that a run begins, unless the latest one was the same."""
@@ -44,8 +44,18 @@ class Sessions:
             self._journal.append(asdict(session))
 
     def facts(self, bank: str, base_model: str, pilot: Path) -> Facts:
-        """Return how all was made, with the pilot gate's table where a file holds one."""
+        """Return how all was made, with the pilot gate's table where a file holds one.
+
+        Raises
+        ------
+        JournalError
+            There was no run.
+        """
         runs = [Session(**fields) for fields in self._journal]
+        if not runs:
+            raise JournalError(
+                f"{self._folder} holds no measurements yet; label the bank first (mergeprobe bank label)."
+            )
         versions = {name: seen for run in runs for name, seen in run.versions.items()}
         return Facts(
             bank=bank,

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from probe.bank.ceilings import MAX_DROP
 from probe.bank.report.charts import Forest, Group
 from probe.bank.report.measurements import Measurements, where
 from probe.bank.report.pair_columns import PairColumn, PairMatrices, pair_matrices
 from probe.bank.report.section import OURS, Cell, Figure, Section, Table, Verdict, present
 from probe.bank.report.statistics import Estimate, mean_over_pairs
+from probe.plan_score import MAX_DROP
 
 SIGNALS = (
     "cosine/all/mean",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY
+from probe.bank.ceilings import SAFE_COMPATIBILITY
 from probe.bank.report.charts import Histogram
 from probe.bank.report.measurements import Measurements, where
 from probe.bank.report.section import Cell, Figure, Section, Table, escaped, present
 from probe.bank.report.statistics import MIN_UNITS, mean_over_pairs
+from probe.plan_score import MAX_DROP, TARGET_RETENTION
 
 
 def overview(bank: Measurements) -> Section:
@@ -123,5 +124,5 @@ def _figures(bank: Measurements) -> tuple[Figure, ...]:
     )
     if not clouds:
         return ()
-    chart = Histogram(clouds, "Ret of one adapter in a pair", 1 - MAX_DROP)
-    return (Figure("retention", f"Ret over ordered pairs; the line is the safe limit, {1 - MAX_DROP:g}.", chart),)
+    chart = Histogram(clouds, "Ret of one adapter in a pair", TARGET_RETENTION)
+    return (Figure("retention", f"Ret over ordered pairs; the line is the safe limit, {TARGET_RETENTION:g}.", chart),)

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pandas as pd
 
-from probe.bank.ceilings import MAX_DROP
 from probe.bank.records import Label
 from probe.bank.report.charts import Cloud, Scatter
 from probe.bank.report.measurements import Measurements, where
 from probe.bank.report.section import Cell, Figure, Section, Table
 from probe.bank.report.statistics import mean_over_pairs, spearman_over_pairs
+from probe.plan_score import TARGET_RETENTION
 from probe.retention import gain
 
 
@@ -24,7 +24,7 @@ def utilities(bank: Measurements) -> Section:
     pairs = bank.pairs.assign(likelihood=[_likelihood(label) for label in bank.pairs["label"]])
     text = (
         "Log-likelihood retention is Ret with the mean log-probability of the reference answer as the utility. "
-        f"Here a label is safe if what it keeps is at least {1 - MAX_DROP:g}, by either measure.",
+        f"Here a label is safe if what it keeps is at least {TARGET_RETENTION:g}, by either measure.",
     )
     tables = (_likelihood_table(bank, pairs), _safe_table(bank, pairs))
     return Section("utilities", title, text, tables, _figures(bank, pairs))
@@ -68,7 +68,7 @@ def _safe_table(bank: Measurements, pairs: pd.DataFrame) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for operator in bank.operators:
         of = where(pairs, operator=operator)
-        by_ret, by_accuracy = ((of[name] >= 1 - MAX_DROP).to_numpy(bool) for name in ("ret", "normalised"))
+        by_ret, by_accuracy = ((of[name] >= TARGET_RETENTION).to_numpy(bool) for name in ("ret", "normalised"))
         disagree = mean_over_pairs((by_ret != by_accuracy).astype(float), list(of["members"]))
         both, only_ret = int((by_ret & by_accuracy).sum()), int((by_ret & ~by_accuracy).sum())
         rows.append(

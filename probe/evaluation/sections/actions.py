@@ -15,7 +15,6 @@ from probe.evaluation.judged import NOTHING, PLAIN, Judged
 from probe.evaluation.metrics import equal_mass_bins, mean, over_adapters
 from probe.evaluation.policy import (
     ROUTE,
-    TARGET,
     Rule,
     Served,
     always,
@@ -30,6 +29,7 @@ from probe.evaluation.policy import (
 from probe.evaluation.sections.sensitivity import LAMBDAS
 from probe.evaluation.served import GROUPS, Plan, area, worst_lead, worst_lead_at_equal_cost
 from probe.evaluation.splits import Regime
+from probe.plan_score import TARGET_RETENTION
 
 BY_BOUND, BY_POINT, VERIFIED, ALL, NONE = "the bound", "the point", "the point, verified", "merge all", "route all"
 CLAIRVOYANT = "knows the labels"
@@ -50,8 +50,8 @@ def actions(of: Evaluation) -> Section:
     text = (
         "Groups of two that were merged; the predictor had not seen the new one. *The bound* is Algorithm 1. "
         "*The point* merges what the point forecast passes; *verified* is that after a measurement routed whatever "
-        f"missed {TARGET:g}: it costs one verification a merge. *Knows the labels* picks the best that was measured. "
-        "Fixed operators merge everything.",
+        f"missed {TARGET_RETENTION:g}: it costs one verification a merge. *Knows the labels* picks the best that was "
+        "measured. Fixed operators merge everything.",
         "Protection of safety adapters is off here: the forecast alone is judged.",
     )
     tables = (_table(plans), _mix_table(plans), _reworked_table(groups, plans), _area_table(groups))
@@ -107,7 +107,7 @@ def _reworked_table(groups: Groups, plans: Mapping[str, Plan]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for action in ("reweight", "prune"):
         measured = {members: rows for members, rows in groups.items() if any(one.action == action for one in rows)}
-        passing = [{one.action for one in rows if one.worst >= TARGET} for rows in measured.values()]
+        passing = [{one.action for one in rows if one.worst >= TARGET_RETENTION} for rows in measured.values()]
         counts = (len(measured), sum(PLAIN in own for own in passing), sum(action in own for own in passing))
         only = sum(action in own and PLAIN not in own for own in passing)
         chosen = (sum(one.action == action for one in plans[name].served) for name in (BY_BOUND, BY_POINT, CLAIRVOYANT))

@@ -14,9 +14,9 @@ from probe.bank.report.statistics import Estimate
 from probe.evaluation.evaluation import Evaluation
 from probe.evaluation.judged import NOTHING, Worst
 from probe.evaluation.metrics import Flags, mean, over_adapters
-from probe.evaluation.policy import TARGET
 from probe.evaluation.scores import MERGES
 from probe.evaluation.splits import Regime
+from probe.plan_score import TARGET_RETENTION
 
 DISTANCES = (-math.inf, -0.10, -0.05, 0.0, 0.05, 0.10, math.inf)
 """Edges of measured worst Ret less the target."""
@@ -31,15 +31,15 @@ def over_routing(of: Evaluation) -> Section:
         return Section("over-routing", title, gaps=("No pair of which both sides were measured was forecast.",))
     text = (
         f"Merges of two by every recipe, bank-aware at {of.rho:.0%}. A merge passes where its worst measured Ret is "
-        f"{TARGET:g} or more. Routing one that passes costs a module, not retention; serving one that fails costs "
-        "retention, which the verification before a swap would find.",
+        f"{TARGET_RETENTION:g} or more. Routing one that passes costs a module, not retention; serving one that fails "
+        "costs retention, which the verification before a swap would find.",
     )
     tables = present((_table(worst), _errors({kind: some.worst for kind, some in judged.by_kind.items()})))
     return Section("over-routing", title, text, tables, _figure(of, worst), _verdicts(worst))
 
 
 def _within(worst: Worst, low: float, high: float) -> Flags:
-    distance = worst.measured - TARGET
+    distance = worst.measured - TARGET_RETENTION
     return np.asarray((distance >= low) & (distance < high))
 
 
@@ -54,9 +54,14 @@ def _table(worst: Worst) -> Table:
     for low, high in pairwise(DISTANCES):
         chosen = _within(worst, low, high)
         if chosen.any():
-            shares = (_share(worst, chosen, column < TARGET) for column in (worst.bound, worst.forecast))
+            shares = (_share(worst, chosen, column < TARGET_RETENTION) for column in (worst.bound, worst.forecast))
             rows.append((_named(low, high), "passes" if low >= 0 else "fails", *shares))
-    columns = (f"worst Ret less {TARGET:g}", "measured", "routed by the bound", "routed by the point forecast")
+    columns = (
+        f"worst Ret less {TARGET_RETENTION:g}",
+        "measured",
+        "routed by the bound",
+        "routed by the point forecast",
+    )
     return Table("distance", "Share routed, by distance from the target", columns, tuple(rows))
 
 
@@ -69,9 +74,9 @@ def _named(low: float, high: float) -> str:
 def _errors(merges: Mapping[str, Worst]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for size, worst in merges.items():
-        passes = worst.measured >= TARGET
+        passes = worst.measured >= TARGET_RETENTION
         for name, column in (("bound", worst.bound), ("point forecast", worst.forecast)) if worst.members else ():
-            served = column >= TARGET
+            served = column >= TARGET_RETENTION
             kept = worst.measured[served]
             found = (passes & ~served, ~passes & served, passes & served, ~passes & ~served)
             rows.append((size, name, *(int(one.sum()) for one in found), float(kept.mean()) if len(kept) else None))
@@ -96,18 +101,20 @@ def _figure(of: Evaluation, worst: Worst) -> tuple[Figure, ...]:
         Series(
             name,
             tuple(centre for centre, _ in known),
-            tuple(_share(worst, one, column < TARGET) for _, one in known),
+            tuple(_share(worst, one, column < TARGET_RETENTION) for _, one in known),
         )
         for name, column in (("by the bound", worst.bound), ("by the point forecast", worst.forecast))
     )
     caption = (
         f"Share of merges that are routed by their measured distance from the target, at {of.rho:.0%} of training."
     )
-    return (Figure("distance", caption, Curves(lines, f"measured worst Ret less {TARGET:g}", "share routed")),)
+    return (
+        Figure("distance", caption, Curves(lines, f"measured worst Ret less {TARGET_RETENTION:g}", "share routed")),
+    )
 
 
 def _verdicts(worst: Worst) -> tuple[Verdict, ...]:
-    passes, served = worst.measured >= TARGET, worst.bound >= TARGET
+    passes, served = worst.measured >= TARGET_RETENTION, worst.bound >= TARGET_RETENTION
     return (
         Verdict(
             "Appendix G, over-routing",

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from probe.bank.ceilings import MAX_DROP, SAFE_COMPATIBILITY, Ceilings
+from probe.bank.ceilings import SAFE_COMPATIBILITY, Ceilings
 from probe.bank.mergeability import safe_sides
 from probe.bank.report.section import Cell, Section, Table, present
 from probe.bank.report.statistics import Estimate
 from probe.evaluation.evaluation import Evaluation
 from probe.evaluation.judged import NOTHING, Judged, Judgements
-from probe.evaluation.policy import LAMBDA_COST, Rule, bounded, groups_of, pointed, serve
+from probe.evaluation.policy import Rule, bounded, groups_of, pointed, serve
 from probe.evaluation.scores import auroc_of
 from probe.evaluation.served import Plan
 from probe.evaluation.splits import Regime
+from probe.plan_score import LAMBDA_COST, MAX_DROP
 
 THRESHOLDS = (
     (SAFE_COMPATIBILITY, 0.05),
