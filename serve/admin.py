@@ -101,7 +101,8 @@ class Bank:
 def admin_app(bank: Bank) -> FastAPI:
     """Return the admin application."""
     app = FastAPI(title="MergeProbe bank", docs_url=None, redoc_url=None)
-    app.include_router(_routes(bank))
+    for routes in (_bank_routes(bank), _adapter_routes(bank), _plan_routes(bank)):
+        app.include_router(routes)
     app.add_exception_handler(MergeProbeError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_malformed)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -122,7 +123,8 @@ def admin_app(bank: Bank) -> FastAPI:
     return app
 
 
-def _routes(bank: Bank) -> APIRouter:
+def _bank_routes(bank: Bank) -> APIRouter:
+    """Answer what is asked of the bank as a whole."""
     routes = APIRouter()
 
     @routes.get("/health")
@@ -147,6 +149,22 @@ def _routes(bank: Bank) -> APIRouter:
             "warning": bank.show_plan.warning(),
             "adapters": bank.registrar.describe_all(),
         }
+
+    @routes.get("/events")
+    def list_events(limit: Limit = 100) -> JSONResponse:
+        events = TypeAdapter(list[Any]).dump_python(list(bank.registry.events(limit)), mode="json")
+        return JSONResponse({"events": events})
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        return Response(bank.exposition(), media_type="text/plain; version=0.0.4")
+
+    return routes
+
+
+def _adapter_routes(bank: Bank) -> APIRouter:
+    """Register, show and remove adapters, and forecast one that is not registered."""
+    routes = APIRouter()
 
     @routes.get("/adapters")
     def list_adapters() -> dict[str, Any]:
@@ -173,6 +191,13 @@ def _routes(bank: Bank) -> APIRouter:
     @routes.post("/forecast")
     def forecast(body: ForecastBody) -> dict[str, Any]:
         return bank.early_forecasts.answer(body)
+
+    return routes
+
+
+def _plan_routes(bank: Bank) -> APIRouter:
+    """Plan, show plans, and let people act on them."""
+    routes = APIRouter()
 
     @routes.post("/replan", status_code=202)
     def replan(body: ReplanBody | None = None) -> dict[str, Any]:
@@ -201,15 +226,6 @@ def _routes(bank: Bank) -> APIRouter:
     @routes.post("/plans/{plan_id}/rollback", status_code=202)
     def rollback(plan_id: str, body: ActBody | None = None) -> dict[str, Any]:
         return bank.show_plan(bank.acts.rollback(plan_id, *_signature(bank, body)))
-
-    @routes.get("/events")
-    def list_events(limit: Limit = 100) -> JSONResponse:
-        events = TypeAdapter(list[Any]).dump_python(list(bank.registry.events(limit)), mode="json")
-        return JSONResponse({"events": events})
-
-    @routes.get("/metrics")
-    def metrics() -> Response:
-        return Response(bank.exposition(), media_type="text/plain; version=0.0.4")
 
     return routes
 
