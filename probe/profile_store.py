@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from probe.profiles import (
     ModuleCalibration,
     ModuleProfile,
 )
+from probe.replacement import replaced_file
 
 SCHEMA_VERSION = 1
 """Of the file; a file of another version is worked out anew."""
@@ -57,19 +56,13 @@ class ProfileStore:
 
 def write_profile(path: Path, profile: AdapterProfile) -> None:
     """Write a profile; the file appears by one rename, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     facts = {"schema": SCHEMA_VERSION, "num_layers": profile.num_layers, "metadata": asdict(profile.metadata)}
     tensors = {f"update/{n}/{part}": getattr(m, part) for n, m in profile.modules.items() for part in ("U", "s", "V")}
     if profile.calibration is not None:
         facts["calibration"] = _calibration_facts(profile.calibration)
         tensors |= _calibration_tensors(profile.calibration)
-    handle, work = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file({name: t.contiguous().clone() for name, t in tensors.items()}, work, {"facts": json.dumps(facts)})
-        Path(work).rename(path)
-    finally:
-        Path(work).unlink(missing_ok=True)
+    with replaced_file(path) as partial:
+        save_file({name: t.contiguous().clone() for name, t in tensors.items()}, partial, {"facts": json.dumps(facts)})
 
 
 def read_profile(path: Path) -> AdapterProfile | None:

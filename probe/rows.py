@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from probe.records import MergeProbeError
+from probe.replacement import replaced_file
 
 CALIBRATION_FILE = "calibration.jsonl"
 """Where an adapter's folder, or a bundle, keeps its calibration rows."""
@@ -124,10 +125,8 @@ def first_rows(path: Path, count: int, folder: Path) -> Path:
     digest = hashlib.sha256("".join(map(_line, rows)).encode()).hexdigest()
     first = folder / f"rows-{digest[:32]}.jsonl"
     if not first.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = first.with_name(f".{first.name}.{os.getpid()}")  # several processes may be about to write it
-        write_rows(partial, rows)
-        partial.rename(first)
+        with replaced_file(first) as partial:
+            write_rows(partial, rows)
     return first
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from probe.replacement import replaced_file
 from router.bank_state import Candidate
 from router.demand import NUM_STEPS, Demand
 from router.engine import ReplicaView
@@ -75,6 +75,5 @@ def _read(file: Path, step_seconds: float) -> Demand:
 
 
 def _write(file: Path, demand: Demand) -> None:
-    partial = file.with_suffix(".part")
-    partial.write_bytes(DEMAND.dump_json(demand))
-    os.replace(partial, file)
+    with replaced_file(file) as partial:
+        partial.write_bytes(DEMAND.dump_json(demand))

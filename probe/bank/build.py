@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from probe.bank.progress import OnProgress, Progress, TokenClock
 from probe.bank.training import BundlePlan, train_adapter
 from probe.encoding import encode_row
 from probe.reference import Reference
+from probe.replacement import replaced_folder
 from probe.rows import CALIBRATION_FILE, Outcome, Row, write_rows
 from probe.scoring import grade_all
 
@@ -158,7 +158,7 @@ class _Builder:
             return True
 
     def _build(self, recipe: Recipe) -> None:
-        with _replaced_later(self._out / recipe.name) as work:
+        with replaced_folder(self._out / recipe.name) as work:
             if recipe.shipped_with is not None:
                 facts = self._copy(recipe, work)
                 evaluation = evaluation_rows(self._preset, recipe)
@@ -228,16 +228,3 @@ class _Builder:
             done = share if activity == "training" else 1.0
             left = self._clock.seconds_left(recipe.name, done)
             self._on_progress(Progress(recipe.name, activity, share, left))
-
-
-@contextmanager
-def _replaced_later(folder: Path) -> Iterator[Path]:
-    """Yield an empty working folder, which becomes `folder` by one rename if the block ends well."""
-    work = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        yield work
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

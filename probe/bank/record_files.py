@@ -29,6 +29,7 @@ from probe.bank.records import (
     RecordsError,
     apart_from_guests,
 )
+from probe.replacement import replaced_file
 from probe.retention import standard_error
 
 SHIPPED_RECORDS = Path(__file__).parent / "data" / "records"
@@ -192,16 +193,14 @@ def read_records(folder: Path) -> Records:
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial, compression="zstd", compression_level=9)
-    partial.rename(path)
+    with replaced_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd", compression_level=9)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file by one rename, readable for all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(path)
+    with replaced_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _plain(row: AdapterRecord | Label) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from probe.predictors.pair_model import PairModel
 from probe.predictors.schema import Schema
 from probe.predictors.set_inputs import SetReader
 from probe.predictors.set_model import PARTS, SetModel
+from probe.replacement import replaced_file
 from probe.vectors import SCHEMA_VERSION, Standardisation
 
 if TYPE_CHECKING:
@@ -99,9 +100,8 @@ def write_artefact(folder: Path, artefact: Artefact) -> None:
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     files[CARD_FILE] = _json(artefact.card.as_json() | {"files": hashes})
     for name, content in files.items():
-        partial = folder / f".{name}.partial"
-        partial.write_bytes(content)
-        partial.rename(folder / name)
+        with replaced_file(folder / name) as partial:
+            partial.write_bytes(content)
 
 
 def read_artefact(folder: Path) -> Artefact:

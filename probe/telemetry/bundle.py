@@ -38,9 +38,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -51,6 +48,7 @@ from probe.adapter_io import read_adapter, revision_of
 from probe.factors import LoraUpdate
 from probe.profiles import Metadata
 from probe.records import MergeProbeError
+from probe.replacement import replaced_file
 from probe.rows import CALIBRATION_FILE, Row, read_rows
 from probe.telemetry.losses import LossLog
 
@@ -227,28 +225,6 @@ def write_record(folder: Path, record: BundleRecord) -> None:
     """Put a record in the place of the one before, in one step."""
     with replaced_file(folder / BUNDLE_FILE) as partial:
         partial.write_text(record.model_dump_json() + "\n", encoding="utf-8")
-
-
-@contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name; what the block wrote there takes the place of `path` if it ends well."""
-    partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    os.replace(partial, path)
-
-
-@contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder; it takes the place of `path` if the block ends well.
-
-    No record may name `path` meanwhile, since two folders cannot be exchanged in one step.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    yield partial
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
 
 
 def _read_record(path: Path) -> BundleRecord:

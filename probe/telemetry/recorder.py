@@ -17,6 +17,7 @@ from torch import Tensor
 from probe.adapter_io import read_adapter, revision_of
 from probe.factors import LoraFactor, LoraUpdate
 from probe.profiles import effective_rank
+from probe.replacement import replaced_file, replaced_folder
 from probe.rows import CALIBRATION_FILE, Row, write_rows
 from probe.telemetry.bundle import (
     BUNDLE_FILE,
@@ -24,8 +25,6 @@ from probe.telemetry.bundle import (
     BundleRecord,
     Checkpoint,
     read_bundle,
-    replaced_file,
-    replaced_folder,
     write_record,
 )
 from probe.telemetry.trained_lora import TrainedLora

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from probe.predictors.forecast import AdapterEvidence
+from probe.replacement import replaced_file
 from probe.vectors import SCHEMA_VERSION, Features, PairFeatures, Vector
 
 FORMAT = 1
@@ -180,12 +179,6 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Vector]] | None:
 
 
 def _write(path: Path, facts: Mapping[str, object], **arrays: Vector) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, work = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            named: dict[str, Any] = {"facts": np.array(json.dumps(facts)), **arrays}
-            np.savez(file, **named)
-        Path(work).rename(path)
-    finally:
-        Path(work).unlink(missing_ok=True)
+    named: dict[str, Any] = {"facts": np.array(json.dumps(facts)), **arrays}
+    with replaced_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, **named)

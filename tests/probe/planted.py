@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from probe.bank.records import AdapterRecord, Facts, FeatureRow, Label, Records
 from probe.operators import OPERATORS
+from probe.vectors import SCHEMA_VERSION
 
 NUM_ROWS = 100
 FACTS = Facts(
     bank="planted",
-    feature_schema=1,
+    feature_schema=SCHEMA_VERSION,
     base_model="tiny",
     hardware="a test",
     first_date="2026-01-02",

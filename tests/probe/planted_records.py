@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from probe.bank.records import AdapterRecord, Facts, FeatureRow, Label, Records
+from probe.vectors import SCHEMA_VERSION
 
 DOMAINS = ("code", "instruction", "math", "safety", "science")
 OPERATOR_RET = {"pico": 0.9, "ta": 0.75, "mean": 0.6, "ties": 0.4}
@@ -49,7 +50,7 @@ def planted_records(adapters_per_domain: int = 3) -> Records:
 
 FACTS = Facts(
     bank="planted",
-    feature_schema=1,
+    feature_schema=SCHEMA_VERSION,
     base_model="a model that does not exist",
     hardware="none",
     first_date="2026-11-01",

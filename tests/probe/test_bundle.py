@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from probe.adapter_io import AdapterError, revision_of, write_adapter
 from probe.factors import LoraFactor, LoraUpdate, norm
 from probe.profiles import Metadata
+from probe.replacement import replaced_file, replaced_folder
 from probe.rows import Row, RowError, write_rows
 from probe.telemetry.bundle import (
     AdapterFacts,
@@ -27,8 +28,6 @@ from probe.telemetry.bundle import (
     Checkpoint,
     UnknownBundleVersion,
     read_bundle,
-    replaced_file,
-    replaced_folder,
     write_record,
 )
 from probe.telemetry.losses import LossLog

@@ -24,6 +24,7 @@ from probe.predictors.artefact import (
 from probe.predictors.fitting import fit, records_hash, write_predictor
 from probe.predictors.forecast import Merge, MergeRecipe, SchemaMismatch
 from probe.predictors.predictor import Predictor
+from probe.vectors import SCHEMA_VERSION
 from tests.planted_bank import Planting, Truth, planted_bank
 from tests.probe.predictors.small import OPTIONS, evidence_of
 
@@ -113,7 +114,7 @@ def test_a_spoilt_card_is_an_error_of_ours(own: Path, text: str) -> None:
         Predictor.load(own)
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"format": 99}])
+@pytest.mark.parametrize("change", [{"version": SCHEMA_VERSION + 1}, {"format": 99}])
 def test_another_schema_is_refused(own: Path, change: dict[str, object]) -> None:
     rewritten(own, SCHEMA_FILE, change)
     with pytest.raises(SchemaMismatch, match="fit again"):
