@@ -49,6 +49,8 @@ class Planting:
         Standard deviation of Ret that no signal tells.
     is_shuffled
         Whether labels are dealt out anew, so that nothing can be learnt.
+    loss_error
+        Standard deviation of what losses on calibration rows tell of Ret; None: they were not measured.
     rhos
         Early shares of training.
     """
@@ -58,6 +60,7 @@ class Planting:
     num_sets: int = 0
     noise: float = 0.04
     is_shuffled: bool = False
+    loss_error: float | None = None
     rhos: tuple[float, ...] = (0.1,)
     seed: int = 0
 
@@ -162,8 +165,22 @@ def _pair_rows(names: list[str], truth: Truth, planting: Planting, draw: np.rand
         }
         for rhos in _states(planting.rhos):
             values = dict(zip(columns, draw.uniform(size=len(columns)).tolist(), strict=True))
+            values |= _losses("forth", second, first, truth, planting, draw)
+            values |= _losses("back", first, second, truth, planting, draw)
             seen = {column: value + _haze(min(rhos), draw) for column, value in planted.items()}
             yield FeatureRow((first, second), rhos, values | seen)
+
+
+def _losses(
+    way: str, victim: str, other: str, truth: Truth, planting: Planting, draw: np.random.Generator
+) -> Mapping[str, float]:
+    """Return what losses on the victim's rows tell of it beside the other, summed and halved."""
+    found = {}
+    for how, operator in (("sum", "ta"), ("mean", "mean")):
+        error = math.nan if planting.loss_error is None else draw.normal(0, planting.loss_error)
+        kept = truth.retention(victim, other, operator) + error
+        found |= {f"{way}:loss_kept_{how}/all/value": kept, f"{way}:loss_added_{how}/all/value": 1 - kept}
+    return found
 
 
 def _states(rhos: tuple[float, ...]) -> Iterator[tuple[float, float]]:

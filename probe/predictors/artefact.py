@@ -3,7 +3,7 @@
 The folder holds::
 
     schema.json                what columns are read, and in which order
-    pair_retention.json, pair_safety.json, gain.json
+    wide_retention.json, wide_safety.json, narrow_retention.json, narrow_safety.json, gain.json
                                trees, in XGBoost's own format
     set_model.npz              weights of the set model, and how its inputs are standardised
     calibration.json           radii and temperatures of every view
@@ -28,7 +28,7 @@ from probe.predictors.calibration import Calibration
 from probe.predictors.card import Card
 from probe.predictors.forecast import PredictorError, SchemaMismatch
 from probe.predictors.gain_model import GainModel
-from probe.predictors.pair_model import PairModel
+from probe.predictors.pair_model import PairModel, PairTrees
 from probe.predictors.schema import Schema
 from probe.predictors.set_inputs import SetReader
 from probe.predictors.set_model import PARTS, SetModel
@@ -38,17 +38,17 @@ from probe.vectors import SCHEMA_VERSION, Standardisation
 if TYPE_CHECKING:
     from xgboost import Booster
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised with every change of the files that an older reader would misread."""
 
 SCHEMA_FILE = "schema.json"
-RETENTION_FILE = "pair_retention.json"
-SAFETY_FILE = "pair_safety.json"
+WIDE_FILES = ("wide_retention.json", "wide_safety.json")
+NARROW_FILES = ("narrow_retention.json", "narrow_safety.json")
 GAIN_FILE = "gain.json"
 SETS_FILE = "set_model.npz"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "card.json"
-TREE_FILES = (RETENTION_FILE, SAFETY_FILE, GAIN_FILE)
+TREE_FILES = (*WIDE_FILES, *NARROW_FILES, GAIN_FILE)
 
 Read = TypeVar("Read")
 
@@ -90,8 +90,8 @@ def write_artefact(folder: Path, artefact: Artefact) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         SCHEMA_FILE: _json({"format": FORMAT_VERSION} | artefact.schema.as_json()),
-        RETENTION_FILE: bytes(artefact.pairs.regressor.save_raw("json")),
-        SAFETY_FILE: bytes(artefact.pairs.classifier.save_raw("json")),
+        **_tree_files(WIDE_FILES, artefact.pairs.wide),
+        **_tree_files(NARROW_FILES, artefact.pairs.narrow),
         SETS_FILE: _sets_bytes(artefact.sets),
         CALIBRATION_FILE: _json(_calibration_fields(artefact)),
     }
@@ -102,6 +102,14 @@ def write_artefact(folder: Path, artefact: Artefact) -> None:
     for name, content in files.items():
         with replaced_file(folder / name) as partial:
             partial.write_bytes(content)
+
+
+def _tree_files(names: tuple[str, str], trees: PairTrees | None) -> dict[str, bytes]:
+    if trees is None:
+        return {}
+    return {
+        name: bytes(one.save_raw("json")) for name, one in zip(names, (trees.regressor, trees.classifier), strict=True)
+    }
 
 
 def read_artefact(folder: Path) -> Artefact:
@@ -124,7 +132,9 @@ def read_artefact(folder: Path) -> Artefact:
     files = _files(folder, fields.pop("files", None))
     schema = _schema(folder / SCHEMA_FILE, files[SCHEMA_FILE])
     trees = {name: _trees(folder / name, files[name]) for name in TREE_FILES if name in files}
-    rest = _read(folder / CALIBRATION_FILE, files[CALIBRATION_FILE], lambda content: _rest(_object(content), trees))
+    rest = _read(
+        folder / CALIBRATION_FILE, files[CALIBRATION_FILE], lambda content: _rest(schema, _object(content), trees)
+    )
     return Artefact(
         schema=schema,
         sets=_read(folder / SETS_FILE, files[SETS_FILE], lambda content: _sets(schema, content)),
@@ -144,7 +154,7 @@ def _object(content: bytes) -> dict[str, Any]:
 
 def _files(folder: Path, hashes: object) -> dict[str, bytes]:
     """Return the content of every file that the card names."""
-    wanted = {SCHEMA_FILE, RETENTION_FILE, SAFETY_FILE, SETS_FILE, CALIBRATION_FILE}
+    wanted = {SCHEMA_FILE, *WIDE_FILES, SETS_FILE, CALIBRATION_FILE}
     if not isinstance(hashes, dict) or not wanted <= set(hashes):
         raise DamagedArtefact(
             f"{folder / CARD_FILE} does not name the files {sorted(wanted)}; restore the folder, or fit again."
@@ -152,22 +162,37 @@ def _files(folder: Path, hashes: object) -> dict[str, bytes]:
     return {name: _checked(folder / name, seen) for name, seen in hashes.items()}
 
 
-def _rest(fields: Mapping[str, Any], trees: Mapping[str, Booster]) -> dict[str, Any]:
+def _rest(schema: Schema, fields: Mapping[str, Any], trees: Mapping[str, Booster]) -> dict[str, Any]:
     """Return what `_calibration_fields` wrote, with the pair model that it completes."""
-    columns = np.array(fields["columns"], dtype=np.int64)
+    wide, narrow = fields["wide"], fields["narrow"]
     return {
-        "pairs": PairModel(columns, trees[RETENTION_FILE], trees[SAFETY_FILE], float(fields["log_odds_shift"])),
+        "pairs": PairModel(
+            wide=_pair_trees(wide, trees, WIDE_FILES),
+            narrow=None if narrow is None else _pair_trees(narrow, trees, NARROW_FILES),
+            kept_column=schema.kept_position,
+        ),
         "alpha": float(fields["alpha"]),
         "pair_calibration": calibration.from_json(fields["pairs"]),
         "set_calibration": calibration.from_json(fields["sets"]),
     }
 
 
+def _pair_trees(fields: Mapping[str, Any], trees: Mapping[str, Booster], names: tuple[str, str]) -> PairTrees:
+    columns = np.array(fields["columns"], dtype=np.int64)
+    regressor, classifier = (trees[name] for name in names)
+    return PairTrees(columns, regressor, classifier, float(fields["log_odds_shift"]))
+
+
+def _tree_fields(trees: PairTrees) -> dict[str, Any]:
+    return {"columns": trees.columns.tolist(), "log_odds_shift": trees.log_odds_shift}
+
+
 def _calibration_fields(artefact: Artefact) -> dict[str, Any]:
+    pairs = artefact.pairs
     return {
         "alpha": artefact.alpha,
-        "columns": artefact.pairs.columns.tolist(),
-        "log_odds_shift": artefact.pairs.log_odds_shift,
+        "wide": _tree_fields(pairs.wide),
+        "narrow": None if pairs.narrow is None else _tree_fields(pairs.narrow),
         "pairs": calibration.as_json(artefact.pair_calibration),
         "sets": calibration.as_json(artefact.set_calibration),
     }

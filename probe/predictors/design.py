@@ -17,6 +17,10 @@ from probe.vectors import Features, PairFeatures, Vector, pair_vector
 Matrix = NDArray[np.float32]
 
 NOTHING: Mapping[str, float] = {}
+STRENGTHS: Mapping[str, float] = {"none": 1.0, "ta": 1.0, "mean_source": 2**-0.5}
+"""Norm rule -> what each of two unrelated updates of one length counts in their merge."""
+AVERAGE, AVERAGED = "mean", 0.5
+"""The operator that counts each by half where no rule sets the length, and that half."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +162,22 @@ def _recipe_values(schema: Schema, side: Side) -> list[float]:
         *(weight / sum(weights) for weight in weights),
         *(shares.get(band, 0.0) for shares in recipe.pruned or (NOTHING, NOTHING) for band in BANDS),
         *(one.rho for one in (side.victim, side.other)),
+        _kept(schema, side.pair.back, _strength(recipe.operator, norm)),
     ]
+
+
+def _strength(operator: str, norm: str | None) -> float:
+    """Return what each of two members counts; NaN where the rule is not known."""
+    return AVERAGED if (operator, norm) == (AVERAGE, "none") else STRENGTHS.get(norm or "", math.nan)
+
+
+def _kept(schema: Schema, other: Features, strength: float) -> float:
+    """Return the share of its gain, in loss, that the victim keeps beside the other, each counting by a strength.
+
+    It is measured at strengths 1 and 1/2; a straight line lies between.
+    """
+    whole, halved = (float(other.values[place]) for place in schema.kept_positions)
+    return halved + (strength - AVERAGED) / (1 - AVERAGED) * (whole - halved)
 
 
 def _log_ratio(rank: int | None, whole: float) -> float:

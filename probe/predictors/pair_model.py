@@ -24,7 +24,7 @@ class PairForecasts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PairModel:
+class PairTrees:
     """One directional regressor of Ret, and one classifier of the victim's side being safe, on the same columns.
 
     Attributes
@@ -50,6 +50,40 @@ class PairModel:
             retention=_margins(self.regressor, read),
             margin=_margins(self.classifier, read) - self.log_odds_shift,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairModel:
+    """The mean of trees that read everything and of trees that read losses alone, where losses were measured.
+
+    Losses on calibration rows say most, but of a thousand other columns some fit the few adapters of a bank better by
+    chance; trees that cannot see those hold against them.
+
+    Attributes
+    ----------
+    wide
+        Trees that read columns of every block.
+    narrow
+        Trees that read the losses and the recipe; None where no losses were measured.
+    kept_column
+        Position, within `Schema.columns`, of what says whether losses were measured.
+    """
+
+    wide: PairTrees
+    narrow: PairTrees | None
+    kept_column: int
+
+    def __call__(self, design: Matrix) -> PairForecasts:
+        """Forecast rows of a design (rows, columns of the schema)."""
+        found = self.wide(design)
+        known = np.isfinite(design[:, self.kept_column])
+        if self.narrow is None or not known.any():
+            return found
+        other = self.narrow(design[known])
+        retention, margin = found.retention.copy(), found.margin.copy()
+        retention[known] = (retention[known] + other.retention) / 2
+        margin[known] = (margin[known] + other.margin) / 2
+        return PairForecasts(retention, margin)
 
 
 def all_safe(margins: Vector) -> Vector:

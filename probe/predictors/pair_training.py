@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 from probe.predictors.dataset import Numbers, PairRows
 from probe.predictors.design import Matrix
 from probe.predictors.options import FitOptions
-from probe.predictors.pair_model import PairModel
+from probe.predictors.pair_model import PairModel, PairTrees
 from probe.predictors.schema import RECIPE, SIGNALS, Schema
 from probe.vectors import Vector
 
@@ -34,9 +34,12 @@ TREES: dict[str, Any] = {
     "learning_rate": 0.05,
     # In labels, or less: the pseudo-Huber hessian is far below 1 on whatever is off.
     "min_child_weight": 1.0,
-    "colsample_bytree": 0.3,
 }
-"""Parameters that regressor and classifier share."""
+"""Parameters that all trees share."""
+WIDE: dict[str, Any] = {"colsample_bytree": 0.3}
+NARROW: dict[str, Any] = {"colsample_bytree": 0.5, "subsample": 0.7}
+"""What each tree is given of the columns and rows. Few columns need no more than this to differ."""
+NARROW_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +52,7 @@ class Copies:
 
 
 def fit_pair_model(rows: PairRows, chosen: NDArray[np.bool_], schema: Schema, options: FitOptions) -> PairModel:
-    """Fit regressor and classifier to the chosen rows; there is at least one.
+    """Fit trees to the chosen rows; there is at least one.
 
     Parameters
     ----------
@@ -58,9 +61,27 @@ def fit_pair_model(rows: PairRows, chosen: NDArray[np.bool_], schema: Schema, op
     """
     places = np.flatnonzero(chosen)
     columns = related_columns(rows, places, schema, options.columns_per_block)
-    copies = copies_of(rows, places, columns, schema, options.seed)
-    parameters = TREES | {"max_depth": options.depth, "seed": options.seed, "nthread": options.num_threads}
-    return PairModel(
+    wide = _trees(rows, columns, copies_of(rows, places, columns, schema, options.seed), options, WIDE)
+    return PairModel(wide, _narrow(rows, places, schema, options), schema.kept_position)
+
+
+def _narrow(rows: PairRows, places: Numbers, schema: Schema, options: FitOptions) -> PairTrees | None:
+    """Return trees that read losses and the recipe, fitted where losses were measured."""
+    known = places[np.isfinite(rows.design[places, schema.kept_position])]
+    if not np.isfinite(rows.is_side_safe[known]).any():
+        return None
+    columns = schema.loss_columns
+    copies = Copies(known, rows.design[np.ix_(known, columns)], _shares(rows.label[known]))
+    fewer = replace(options, num_trees=options.num_trees // 2, depth=min(options.depth, NARROW_DEPTH))
+    return _trees(rows, columns, copies, fewer, NARROW)
+
+
+def _trees(
+    rows: PairRows, columns: Numbers, copies: Copies, options: FitOptions, sampling: dict[str, Any]
+) -> PairTrees:
+    limits = {"max_depth": options.depth, "seed": options.seed, "nthread": options.num_threads}
+    parameters = TREES | sampling | limits
+    return PairTrees(
         columns=columns,
         regressor=_regressor(rows, copies, parameters, options),
         # Half as many: the log-loss of so few labels overfits sooner than the error of Ret.

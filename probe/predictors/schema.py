@@ -20,6 +20,12 @@ RECIPE = "recipe"
 """Family of the columns that say how is merged."""
 RANK_COLUMN = "rank/all/value"
 """Column of an adapter that is its declared rank."""
+KEPT_COLUMNS = ("loss_kept_sum/all/value", "loss_kept_mean/all/value")
+"""Columns of a direction: what the second keeps of its own gain beside the first, both whole, and half of each."""
+KEPT = "loss kept at the recipe's strength"
+"""Column of the recipe that lies between those two, where the recipe does."""
+LOSS = "loss"
+"""Family of these columns."""
 MISSING_SHARE = 0.5
 """Share of the columns of one need that are NaN, from which on the need counts as not measured."""
 
@@ -90,6 +96,7 @@ class Schema:
             *(SignalColumn(name, RECIPE, frozenset()) for name in plain),
             *(SignalColumn(name, RECIPE, frozenset({METADATA})) for name in ranks),
             *(SignalColumn(name, RECIPE, frozenset()) for name in own),
+            SignalColumn(KEPT, LOSS, frozenset({CROSS_TASK})),
         )
 
     @cached_property
@@ -116,6 +123,22 @@ class Schema:
     def rank_position(self) -> int:
         """Where an adapter's declared rank stands among its columns."""
         return [column.name for column in self.adapter].index(RANK_COLUMN)
+
+    @cached_property
+    def kept_positions(self) -> tuple[int, ...]:
+        """Where `KEPT_COLUMNS` stand among the columns of a direction."""
+        names = [column.name for column in self.directed]
+        return tuple(names.index(name) for name in KEPT_COLUMNS)
+
+    @cached_property
+    def kept_position(self) -> int:
+        """Where `KEPT` stands within a row."""
+        return [column.name for column in self.columns].index(KEPT)
+
+    @cached_property
+    def loss_columns(self) -> NDArray[np.int64]:
+        """Positions, within a row, of what losses on calibration rows say, and of the recipe."""
+        return np.flatnonzero([column.family in (LOSS, RECIPE) for column in self.columns])
 
     def slices(self) -> Iterator[slice]:
         """Yield where each block lies within a row."""

@@ -15,7 +15,7 @@ from tests.probe.predictors.small import OPTIONS
 
 @pytest.fixture(scope="session")
 def planted() -> tuple[Records, Truth]:
-    return planted_bank(Planting(num_sets=20))
+    return planted_bank(Planting(num_sets=20, loss_error=0.2))
 
 
 @pytest.fixture(scope="session")

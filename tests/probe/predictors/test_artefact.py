@@ -15,9 +15,10 @@ from probe.bank.records import Records
 from probe.predictors.artefact import (
     CALIBRATION_FILE,
     CARD_FILE,
-    RETENTION_FILE,
+    NARROW_FILES,
     SCHEMA_FILE,
     SETS_FILE,
+    WIDE_FILES,
     ArtefactMissing,
     DamagedArtefact,
 )
@@ -83,12 +84,12 @@ def test_equal_records_have_equal_hashes() -> None:
 def test_no_folder_is_told_from_a_damaged_one(own: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtefactMissing, match="mergeprobe fit"):
         Predictor.load(tmp_path / "nothing")
-    (own / RETENTION_FILE).unlink()
-    with pytest.raises(DamagedArtefact, match=f"{RETENTION_FILE} is missing"):
+    (own / WIDE_FILES[0]).unlink()
+    with pytest.raises(DamagedArtefact, match=f"{WIDE_FILES[0]} is missing"):
         Predictor.load(own)
 
 
-@pytest.mark.parametrize("name", [SCHEMA_FILE, RETENTION_FILE, SETS_FILE, CALIBRATION_FILE])
+@pytest.mark.parametrize("name", [SCHEMA_FILE, *WIDE_FILES, *NARROW_FILES, SETS_FILE, CALIBRATION_FILE])
 def test_a_file_that_is_not_what_was_written_is_found(own: Path, name: str) -> None:
     spoilt = bytearray((own / name).read_bytes())
     spoilt[len(spoilt) // 2] ^= 1
@@ -97,7 +98,7 @@ def test_a_file_that_is_not_what_was_written_is_found(own: Path, name: str) -> N
         Predictor.load(own)
 
 
-@pytest.mark.parametrize("name", [RETENTION_FILE, SETS_FILE, CALIBRATION_FILE])
+@pytest.mark.parametrize("name", [*WIDE_FILES, *NARROW_FILES, SETS_FILE, CALIBRATION_FILE])
 def test_a_file_that_makes_no_sense_is_an_error_of_ours(own: Path, name: str) -> None:
     (own / name).write_text("{}")
     card = json.loads((own / CARD_FILE).read_text())

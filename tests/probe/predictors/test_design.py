@@ -21,9 +21,9 @@ from probe.predictors.forecast import (
     PredictorError,
     SchemaMismatch,
 )
-from probe.predictors.schema import CALIBRATION, CROSS_TASK, METADATA, RECIPE, SIGNALS, Schema
+from probe.predictors.schema import CALIBRATION, CROSS_TASK, KEPT, METADATA, RECIPE, SIGNALS, Schema
 from probe.signals import Family
-from tests.planted_bank import FORCE_SIGNAL, HARM_SIGNAL, PLACE_SIGNAL, Truth
+from tests.planted_bank import FORCE_SIGNAL, HARM_SIGNAL, PLACE_SIGNAL, Planting, Truth, planted_bank
 from tests.probe.predictors.small import evidence_of, with_adapters
 
 Planted = tuple[Records, Truth]
@@ -46,8 +46,34 @@ def rows_of(schema: Schema, merge: Merge, evidence: Evidence) -> dict[str, dict[
 def test_columns_are_those_of_the_pair_vector_then_those_of_the_recipe(schema: Schema) -> None:
     names = [column.name for column in schema.columns]
     assert tuple(names[: len(pair_vector_names())]) == pair_vector_names()
-    assert names[-2:] == ["rho of the victim", "rho of the other"]
+    assert names[-3:] == ["rho of the victim", "rho of the other", KEPT]
     assert sum(own.stop - own.start for own in schema.slices()) == len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share"),
+    [
+        (MergeRecipe("ta", norm="none"), 1.0),
+        (MergeRecipe("ties", norm="ta"), 1.0),
+        (MergeRecipe("mean", norm="none"), 0.0),
+        (MergeRecipe("mean"), 2**0.5 - 1),
+        (MergeRecipe("ties", norm="mean_source"), 2**0.5 - 1),
+    ],
+)
+def test_a_loss_is_looked_at_where_the_recipe_lies_between_half_of_each_and_both(
+    schema: Schema, recipe: MergeRecipe, share: float
+) -> None:
+    records, truth = planted_bank(Planting(loss_error=0.0, rhos=()))
+    rows = rows_of(schema, Merge((A, B), recipe), evidence_of(records, (A, B)))
+    for victim, other in ((A, B), (B, A)):
+        whole, halved = (truth.retention(victim, other, operator) for operator in ("ta", "mean"))
+        assert rows[victim][KEPT] == pytest.approx(halved + share * (whole - halved), abs=1e-5)
+
+
+def test_losses_that_were_not_measured_are_unknown(schema: Schema) -> None:
+    records, _ = planted_bank(Planting(rhos=()))
+    rows = rows_of(schema, Merge((A, B), MergeRecipe("ta")), evidence_of(records, (A, B)))
+    assert np.isnan(rows[A][KEPT])
 
 
 def test_the_victim_comes_first_in_both_rows_of_a_pair(planted: Planted, schema: Schema) -> None:
@@ -118,10 +144,9 @@ def test_what_is_missing_is_found_and_blanked(planted: Planted, schema: Schema) 
 
 
 @pytest.mark.parametrize("signals", SIGNALS)
-def test_a_blank_column_is_one_whose_signal_needs_what_is_missing(
-    planted: Planted, schema: Schema, signals: str
-) -> None:
-    merge, evidence = Merge((A, B), MergeRecipe("ta", rank=16)), evidence_of(planted[0], (A, B))
+def test_a_blank_column_is_one_whose_signal_needs_what_is_missing(schema: Schema, signals: str) -> None:
+    records, _ = planted_bank(Planting(loss_error=0.1, rhos=()))
+    merge, evidence = Merge((A, B), MergeRecipe("ta", rank=16)), evidence_of(records, (A, B))
     rows = design(schema, [side for _, side in sides_of(merge, evidence)])
     seen = blanked(rows, schema, SIGNALS[signals])
     lost = [bool(column.needs & SIGNALS[signals]) for column in schema.columns]
@@ -164,4 +189,4 @@ def test_a_schema_comes_back_from_json_in_its_order(schema: Schema) -> None:
     again = Schema.from_json(json.loads(json.dumps(schema.as_json(), sort_keys=True)))
     assert again == schema
     assert list(again.operators) == list(schema.operators)
-    assert replace(schema, version=2) != schema
+    assert replace(schema, version=schema.version + 1) != schema

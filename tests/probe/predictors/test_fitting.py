@@ -47,10 +47,11 @@ def test_what_was_planted_is_forecast_of_adapters_that_were_held_out(fitted: Pre
 
 
 def test_bounds_cover_adapters_that_were_held_out(fitted: Predictor) -> None:
-    """Nominal 90 %; 760 labels of 20 adapters, so that some points either way are chance."""
+    """Nominal 90 %; 760 labels of 20 adapters, and 40 sets (2 standard errors are 9 %): some points are chance."""
+    least = {"pairs": 0.84, "sets": 0.81}
     for one in fitted.card.metrics:
         assert one.coverage is not None
-        assert 0.84 <= one.coverage <= 0.96, one
+        assert least[one.kind] <= one.coverage <= 0.97, one
 
 
 def test_sets_are_forecast_too(fitted: Predictor) -> None:
@@ -84,7 +85,7 @@ def test_the_same_seed_fits_the_same_predictor() -> None:
     evidence = evidence_of(records, ("code-0", "math-1"))
     merge = Merge(("code-0", "math-1"), MergeRecipe("ta"))
     first, again, other = (fit(records, replace(OPTIONS, num_trees=10, num_folds=2, seed=seed)) for seed in (1, 1, 2))
-    trees = [one.artefact.pairs.regressor.save_raw("json") for one in (first, again, other)]
+    trees = [one.artefact.pairs.wide.regressor.save_raw("json") for one in (first, again, other)]
     assert trees[0] == trees[1] != trees[2]
     assert first.forecast([merge], evidence) == again.forecast([merge], evidence)
     assert first.card == again.card
@@ -116,7 +117,7 @@ def test_a_model_without_folds_lacks_all_labels_of_their_adapters() -> None:
     assert (0, 0) in crossed.models
     seen = np.array([0 not in (folds[a], folds[b]) for a, b in zip(rows.victim, rows.other, strict=True)])
     alone = fit_pair_model(rows, seen, schema, OPTIONS)
-    assert alone.regressor.save_raw("json") == crossed.models[0, 0].regressor.save_raw("json")
+    assert alone.wide.regressor.save_raw("json") == crossed.models[0, 0].wide.regressor.save_raw("json")
 
 
 def test_the_columns_that_tell_something_are_read(planted: Planted) -> None:
@@ -139,8 +140,8 @@ def test_a_family_that_is_left_out_is_not_read(planted: Planted) -> None:
     schema = predictor.artefact.schema
     assert isinstance(schema, Schema)
     split = {
-        schema.columns[predictor.artefact.pairs.columns[int(feature[1:])]].family
-        for feature in predictor.artefact.pairs.regressor.get_score()
+        schema.columns[predictor.artefact.pairs.wide.columns[int(feature[1:])]].family
+        for feature in predictor.artefact.pairs.wide.regressor.get_score()
     }
     assert Family.RANK_SPACE.value not in split
     assert split - {RECIPE}
@@ -174,7 +175,7 @@ def test_progress_is_told_to_the_end() -> None:
 
 
 def test_a_sample_of_copies_keeps_every_finished_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    records, _ = planted_bank(replace(SMALL, rhos=(0.1,)))
+    records, _ = planted_bank(replace(SMALL, rhos=(0.1,), loss_error=0.1))
     schema = schema_of(records)
     rows = pair_rows(records, schema)
     everything, columns = np.ones(len(rows.label), dtype=np.bool_), np.arange(len(schema.columns))
