@@ -110,10 +110,10 @@ class Rollout:
             self.metrics.swap_seconds.observe(time.perf_counter() - began)
 
     def _commit(self, table: RoutingTable, plan: Plan) -> None:
+        before = self.registry.table()
         self.registry.put_plan(replace(plan, epoch=table.epoch))
         self.registry.commit(table, plan.id)
-        names = ", ".join(f"{route.adapter} -> {route.module}" for route in table.routes)
-        self.registry.record_event("epoch", str(table.epoch), f"epoch {table.epoch}: {names or 'no adapters'}")
+        self.registry.record_event("epoch", str(table.epoch), f"epoch {table.epoch}: {_changes(before, table)}")
 
     def _check_separate(self, module: Module) -> None:
         recipe = separate_recipe(module)
@@ -140,3 +140,11 @@ class Rollout:
             if adapter.leaving:
                 self.registry.forget_adapter(adapter.name)
                 self.registry.record_event("removed", adapter.name, f"{adapter.name} has drained and is removed")
+
+
+def _changes(before: RoutingTable, after: RoutingTable) -> str:
+    """Say which adapters another module serves now, and which none."""
+    old, new = ({route.adapter: route.module for route in table.routes} for table in (before, after))
+    moved = [f"{adapter} -> {module}" for adapter, module in new.items() if old.get(adapter) != module]
+    gone = [f"{adapter} is gone" for adapter in old if adapter not in new]
+    return ", ".join([*moved, *gone]) or "as before"

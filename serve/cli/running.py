@@ -163,7 +163,7 @@ def _print_adapters(adapters: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(adapters, indent=2))
         return
-    table = Table("adapter", "state", "placement", "module", "retention", "revision", "reason")
+    table = Table("adapter", "state", "placement", "module", "retention", "revision")
     for one in adapters:
         kept = one["measured_retention"]
         table.add_row(
@@ -173,9 +173,16 @@ def _print_adapters(adapters: list[dict[str, Any]], as_json: bool) -> None:
             one["module"] or "",
             "" if kept is None else f"{kept:.2f}",
             one["revision"][:12],
-            one["reason"],
         )
     console.print(table)
+    _print_reasons(adapters)
+
+
+def _print_reasons(explained: list[dict[str, Any]]) -> None:
+    """Print one sentence each: as a column of a table they would be one word wide on most terminals."""
+    for one in explained:
+        if one["reason"]:
+            console.print(f"- {one['reason']}", highlight=False)
 
 
 def print_plan(made: dict[str, Any], as_json: bool) -> None:
@@ -183,10 +190,11 @@ def print_plan(made: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(made, indent=2))
         return
-    table = Table("adapter", "placement", "action", "reason", title=f"{made['id']} ({made['state']})")
+    table = Table("adapter", "placement", "action", title=f"{made['id']} ({made['state']})")
     for one in made["decisions"]:
-        table.add_row(one["adapter"], one["placement"], one["action"], one["reason"])
+        table.add_row(one["adapter"], one["placement"], one["action"])
     console.print(table)
+    _print_reasons(made["decisions"])
     for trial in made["trials"]:
         console.print(f"would measure {' + '.join(trial['adapters'])}: {trial['reason']}")
     if made["diff"]:
