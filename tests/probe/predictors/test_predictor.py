@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from probe.bank.records import Records
-from probe.predictors.artefact import ArtefactMissing
 from probe.predictors.forecast import AdapterEvidence, Evidence, EvidenceMissing, Merge, MergeRecipe
-from probe.predictors.predictor import SHIPPED_PREDICTOR, Predictor, default_predictor
+from probe.predictors.predictor import Predictor
 from probe.predictors.schema import SIGNALS, Missing
 from probe.predictors.views import COLD_START, View
 from probe.vectors import Features, PairFeatures
@@ -205,9 +204,3 @@ def test_every_radius_is_that_of_a_view_that_was_measured(fitted: Predictor) -> 
         for other, richer in fitted.artefact.pair_calibration.items():
             if view.knows_no_more_than(other):
                 assert all(own.value >= richer.member[group].value for group, own in found.member.items())
-
-
-@pytest.mark.skipif((SHIPPED_PREDICTOR / "card.json").exists(), reason="this build ships a predictor")
-def test_a_build_without_a_predictor_says_so() -> None:
-    with pytest.raises(ArtefactMissing, match="mergeprobe fit"):
-        default_predictor()
