@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -235,8 +236,8 @@ def _extra_adapters() -> list[AdapterRecord]:
 
 def _adapter_features(names: list[str]) -> Iterator[FeatureRow]:
     for name in names:
-        final = (NORM_GROWTH + (-1) ** names.index(name) * 0.1) ** 2
-        for rho, energy in ((0.02, 0.5), (0.05, 0.8), (0.10, 1.0), (1.0, final)):
+        final = math.log10(NORM_GROWTH + (-1) ** names.index(name) * 0.1)
+        for rho, energy in ((0.02, -0.3), (0.05, -0.1), (0.10, 0.0), (1.0, final)):
             yield FeatureRow((name,), (rho,), {"energy/all/mean": energy, "base_accuracy/all/value": 0.1})
 
 

@@ -10,7 +10,7 @@ from probe.bank.report.charts import Cloud, Forest, Group, Scatter
 from probe.bank.report.measurements import Measurements, where
 from probe.bank.report.outcomes import Outcomes, Tested, outcomes_of, tested
 from probe.bank.report.pair_columns import PairColumn, pair_matrices
-from probe.bank.report.section import PAPER, Cell, Figure, Section, Table, Verdict, present
+from probe.bank.report.section import OURS, PAPER, Cell, Figure, Section, Table, Verdict, present
 from probe.bank.report.statistics import (
     Estimate,
     estimate,
@@ -25,18 +25,20 @@ COSINE, SAME_DOMAIN = PairColumn("pair", "cosine/all/mean"), PairColumn("pair", 
 OVERLAP, OVERLAP_OUT = PairColumn("pair", "overlap_in/all/mean"), PairColumn("pair", "overlap_out/all/mean")
 GRADIENT, ACTIVATION = PairColumn("pair", "gradient_cosine/all/mean"), PairColumn("pair", "activation_overlap/all/mean")
 SHIFT, FISHER = PairColumn("on victim", "shift_of_base/all/mean"), PairColumn("on victim", "fisher_overlap/all/mean")
+LOSS = PairColumn("on victim", "loss_kept_sum/all/value")
 BASELINES = (COSINE, SAME_DOMAIN)
 """What must stand beside any signal: the cosine alone, and whether the domains are equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What the paper says of a signal; `keeps` says whether more of it should go with more Ret."""
+    """What is said of a signal, by whom; `keeps` says whether more of it should go with more Ret."""
 
     name: str
     column: PairColumn
     keeps: bool
     text: str
+    source: str = f"{PAPER}, Sections 2.2 and 3"
 
 
 CLAIMS = (
@@ -46,6 +48,7 @@ CLAIMS = (
     Claim("activation", ACTIVATION, False, "Activation overlap predicts conflict."),
     Claim("shift", SHIFT, False, "A larger shift of the victim's states predicts conflict."),
     Claim("Fisher", FISHER, False, "Fisher-weighted overlap predicts conflict."),
+    Claim("loss", LOSS, True, "What is left of the gain in loss beside the other predicts what is kept.", OURS),
 )
 
 
@@ -187,7 +190,7 @@ def _verdicts(outcomes: Outcomes) -> list[Verdict]:
         Verdict(
             key=f"{claim.name} ({outcomes.operator})",
             claim=claim.text,
-            source=f"{PAPER}, Sections 2.2 and 3",
+            source=claim.source,
             measure=f"Spearman of {claim.column.name} with Ret over ordered pairs",
             estimate=outcomes.spearman(claim.column),
             is_above=claim.keeps,

@@ -57,7 +57,7 @@ def _text() -> tuple[str, ...]:
         "If direction is fixed early, pairs stand in the same order at 10 % of training as at the end. Spearman's "
         f"correlation over unordered pairs of trained adapters; an order counts as fixed from {STABLE:g}.",
         "The records hold no angle between an adapter's own early and final basis, so the paper's claim is tested on "
-        "what it is used for: the geometry of pairs, and the growth of the norm (root of the mean energy).",
+        "what it is used for: the geometry of pairs, and the growth of the norm (geometric mean over modules).",
     )
 
 
@@ -116,9 +116,9 @@ def _growth(bank: Measurements, rho: float) -> Estimate:
     energy = {(*row.names, *row.rhos): row.values.get(ENERGY, math.nan) for row in bank.records.adapter_features}
     factors, members = [], []
     for name, adapter in sorted(bank.adapters.items()):
-        early, final = energy.get((name, rho), math.nan), energy.get((name, 1.0), math.nan)
-        if adapter.method == "sft" and early > 0 and math.isfinite(final):
-            factors.append(math.sqrt(final / early))
+        grown = energy.get((name, 1.0), math.nan) - energy.get((name, rho), math.nan)  # log10 |D|, mean over modules
+        if adapter.method == "sft" and math.isfinite(grown):
+            factors.append(10**grown)
             members.append((name,))
     return mean_over_pairs(factors, members, "adapters")
 
