@@ -6,52 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from probe.predictors.compared import Compared, HeldOut
 from probe.predictors.conformal import Radius, radii
+from probe.predictors.coverage import level_that_covers
 from probe.predictors.temperature import temperature
 from probe.predictors.views import View
-from probe.vectors import Vector
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Compared:
-    """Forecasts beside what was measured, and what the merges were.
-
-    Attributes
-    ----------
-    forecast, measured
-        (rows,), Ret.
-    actions, operators, members
-        (rows,), of the merges.
-    """
-
-    forecast: Vector
-    measured: Vector
-    actions: Sequence[str]
-    operators: Sequence[str]
-    members: Sequence[tuple[str, ...]]
-
-    @property
-    def errors(self) -> Vector:
-        """(rows,), forecast - measured: positive = too hopeful."""
-        return self.forecast - self.measured
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HeldOut:
-    """Forecasts of one view that no model behind them was fitted on.
-
-    Attributes
-    ----------
-    member, worst
-        Ret of each member of each merge, and the least Ret of each merge.
-    margin, is_safe
-        (merges whose safety is known,), log-odds, and 0 or 1.
-    """
-
-    member: Compared
-    worst: Compared
-    margin: Vector
-    is_safe: Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +33,26 @@ class ViewCalibration:
 Calibration = Mapping[View, ViewCalibration]
 
 
-def calibrate(held_out: Mapping[View, HeldOut], alpha: float) -> dict[View, ViewCalibration]:
-    """Return the calibration of every view.
+def calibrate(held_out: Mapping[View, HeldOut], folds: Mapping[str, int], alpha: float) -> dict[View, ViewCalibration]:
+    """Return the calibration of every view, whose bounds miss no more than a share alpha of other adapters' labels.
 
     A radius is the largest of what was measured in its own view and in every view that knows more: knowing less never
     narrows a bound, not even by chance.
     """
-    own = {view: _measured(found, alpha) for view, found in held_out.items()}
+    own = {view: _measured(found, folds, alpha) for view, found in held_out.items()}
     return {view: _widened(view, own) for view in own}
 
 
-def _measured(found: HeldOut, alpha: float) -> ViewCalibration:
+def _measured(found: HeldOut, folds: Mapping[str, int], alpha: float) -> ViewCalibration:
     return ViewCalibration(
-        member=_radii(found.member, alpha),
-        worst=_radii(found.worst, alpha),
+        member=_radii(found.member, folds, alpha),
+        worst=_radii(found.worst, folds, alpha),
         temperature=temperature(found.margin, found.is_safe),
     )
 
 
-def _radii(found: Compared, alpha: float) -> dict[str, Radius]:
-    return radii(found.errors, found.actions, found.operators, alpha)
+def _radii(found: Compared, folds: Mapping[str, int], alpha: float) -> dict[str, Radius]:
+    return radii(found.errors, found.actions, found.operators, level_that_covers(found, folds, alpha))
 
 
 def _widened(view: View, own: Mapping[View, ViewCalibration]) -> ViewCalibration:

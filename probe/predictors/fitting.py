@@ -90,8 +90,8 @@ def fit(
             sets=set_fit.model,
             gains=gains,
             alpha=options.alpha,
-            pair_calibration=calibrate(held_out["pairs"], options.alpha),
-            set_calibration=calibrate(held_out["sets"], options.alpha),
+            pair_calibration=calibrate(held_out["pairs"], folds, options.alpha),
+            set_calibration=calibrate(held_out["sets"], folds, options.alpha),
             card=card,
         )
     )

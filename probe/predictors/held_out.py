@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.predictors.calibration import Compared, HeldOut
+from probe.predictors.compared import Compared, HeldOut
 from probe.predictors.cross_fit import CrossFit
 from probe.predictors.dataset import Numbers, PairRows
 from probe.predictors.pair_model import PairForecasts, all_safe

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.predictors.calibration import Compared, HeldOut
+from probe.predictors.compared import Compared, HeldOut
 from probe.predictors.cross_fit import CrossFit, FoldPair, OnProgress
 from probe.predictors.dataset import SetRow
 from probe.predictors.design import Side, blanked, design, sides_of

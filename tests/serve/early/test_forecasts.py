@@ -66,7 +66,7 @@ def test_a_bundle_is_forecast_beside_every_mergeable_adapter_and_nothing_stays(
         assert one["signals"] == "no calibration" or one["signals"] == "weights only"
         assert [(recipe["operator"], recipe["norm"]) for recipe in one["recipes"]] == [
             ("mean", "none"),
-            ("ta", "mean_source"),
+            ("mean", "mean_source"),
             ("ta", "none"),
         ]
         assert 0 <= one["safe_probability"] <= 1
