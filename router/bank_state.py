@@ -55,7 +55,7 @@ class Settings:
     max_trials: int = 2
     max_exploration: int = 2
     output_ranks: tuple[int, ...] = (8, 16)
-    recipes: tuple[tuple[str, str], ...] = (("mean", "none"), ("ta", "mean_source"), ("ta", "none"))
+    recipes: tuple[tuple[str, str], ...] = (("mean", "none"), ("mean", "mean_source"), ("ta", "none"))
     hysteresis: float = 0.05
     slots: int | None = None
     head_room: int = 1

@@ -118,7 +118,7 @@ class PolicyConfig(Section):
     """Folder of a fitted predictor (`mergeprobe fit`); "default" is the one that is shipped, "none" plans without
     forecasts: then weights alone say what to measure first."""
     recipes: tuple[tuple[str, str], ...] = Field(
-        (("mean", "none"), ("ta", "mean_source"), ("ta", "none")), min_length=1
+        (("mean", "none"), ("mean", "mean_source"), ("ta", "none")), min_length=1
     )
     """(operator, norm rule) that a group may be merged by. With forecasts the most promising are measured, without them
     the first ones, in this order; three of them on any group, because each looks at the same gate rows."""

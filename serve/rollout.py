@@ -147,4 +147,4 @@ def _changes(before: RoutingTable, after: RoutingTable) -> str:
     old, new = ({route.adapter: route.module for route in table.routes} for table in (before, after))
     moved = [f"{adapter} -> {module}" for adapter, module in new.items() if old.get(adapter) != module]
     gone = [f"{adapter} is gone" for adapter in old if adapter not in new]
-    return ", ".join([*moved, *gone]) or "as before"
+    return ", ".join([*moved, *gone]) or "the same modules, newer figures"

@@ -38,8 +38,8 @@ def signals(
 ) -> None:
     """Explain what two adapters do to each other: which mechanism of conflict, in which layers, by which numbers.
 
-    Weights alone take a second. With --calibrate, or --rows, the Fisher, gradient and activation signals are measured
-    too: a forward and backward of each adapter's rows, once for each adapter.
+    Weights alone take a second. With --calibrate, or --rows, the Fisher, gradient, activation and loss signals are
+    measured too: a forward and backward of each adapter's rows, and some of them again beside the other adapter.
 
     Example: `mergeprobe signals ./math ./code`, or `mergeprobe signals ./math ./code --calibrate --json`
     """

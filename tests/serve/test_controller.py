@@ -296,3 +296,18 @@ def test_a_lost_module_whose_merge_is_interrupted_goes_on_serving_until_it_is_ba
     assert bank.tick().state is PlanState.APPLIED
     assert bank.registry.table() == before
     assert Path(bank.config.store / "modules" / before.route("a").module).is_dir()
+
+
+def test_an_epochs_event_says_what_changed_and_nothing_else(bank: TinyBank) -> None:
+    modules = []
+    for name in "ab":
+        bank.register(name)
+        bank.round()
+        modules.append(bank.registry.table().route(name).module)
+    bank.bank.registrar.remove("a", force=False)
+    bank.round()
+    alone = bank.registry.table().route("b").module
+    told = [event.message.partition(": ")[2] for event in bank.registry.events() if event.kind == "epoch"][::-1]
+    newer = "the same modules, newer figures"
+    merged = ", ".join(f"{name} -> {modules[1]}" for name in "ab")
+    assert told == [f"a -> {modules[0]}", newer, f"b -> {alone}", newer, merged, f"b -> {alone}, a is gone"]
