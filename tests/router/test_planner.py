@@ -137,7 +137,7 @@ def test_trials_start_with_the_pair_that_agrees_most_and_collides_least() -> Non
 
 
 def test_trials_hold_the_untried_recipes_in_order() -> None:
-    _, trials = plan(bank_of("ab", verdicts=(verdict("ab", bound=0.2),)))
+    _, trials = plan(bank_of("ab", verdicts=(verdict("ab", bound=0.2, operator="mean"),)))
     assert [(recipe.operator, recipe.norm) for recipe in trials[0].recipes] == [("mean", "none"), ("ta", "none")]
 
 

@@ -15,7 +15,7 @@ from tests.serve.proof.planted import held_out_records
 
 @pytest.fixture(scope="session")
 def predictor() -> Predictor:
-    records, _ = planted_bank(Planting(operators=("ta", "mean"), num_sets=20))
+    records, _ = planted_bank(Planting(operators=("ta", "mean"), num_sets=20, loss_error=0.05))
     return fit(records, OPTIONS, date="2026-11-26")
 
 

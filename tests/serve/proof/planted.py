@@ -22,7 +22,7 @@ REFUSED_BY_BASE = 30
 
 def held_out_records(seed: int = 7) -> tuple[Records, Truth]:
     """Return records of two adapters a domain, that were asked all that the proof's preset asks."""
-    known, truth = planted_bank(Planting(per_domain=2, operators=("ta", "mean"), seed=seed))
+    known, truth = planted_bank(Planting(per_domain=2, operators=("ta", "mean"), loss_error=0.05, seed=seed))
     adapters = tuple(
         replace(one, revision=f"new-{one.name}") for one in known.adapters if one.name not in ("safety-1", "science-1")
     )
