@@ -24,8 +24,8 @@ def test_the_timer_merges_registers_renews_and_removes(server: Server, bank: Ban
         placed: str | None = bank.get(f"/bank/adapters/{name}")["placement"]
         return placed
 
-    bank.register(demo("a", "math"))
-    bank.register(demo("b", "math-money"))
+    bank.register(demo("a", "science"))
+    bank.register(demo("b", "science-elements"))
     for name in "ab":
         bank.wait_until_served(name)
 
@@ -33,7 +33,7 @@ def test_the_timer_merges_registers_renews_and_removes(server: Server, bank: Ban
         wait_for("a and b share a module", lambda: (placement("a"), placement("b")) == ("merged", "merged"))
         merged = bank.get("/bank/adapters/a")["module"]
 
-        bank.register(demo("c", "science", with_rows=False))
+        bank.register(demo("c", "math", with_rows=False))
         assert bank.wait_until_served("c")["placement"] == "separate"
 
         before = bank.get("/bank/adapters/a")["revision"]
