@@ -9,7 +9,7 @@ from serve.client import BankClient
 from tests.e2e.conftest import Server, demo
 from tests.e2e.traffic import steady_traffic
 
-WAIT_SECONDS = 600.0
+WAIT_SECONDS = 900.0
 
 
 def wait_for(what: str, condition: Callable[[], bool]) -> None:
