@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from probe.adapter_io import read_adapter, read_config, revision_of
-from probe.calibration import BaseCalibration, Displacements, calibrate, calibrate_base, displacements, joint_losses
+from probe.calibration import (
+    BaseCalibration,
+    Displacements,
+    calibrate,
+    calibrate_base,
+    displacements,
+    joint_losses,
+    shifts,
+)
 from probe.calibration.joint_loss import NUM_ROWS as LOSS_ROWS
 from probe.calibration.shift import NUM_ROWS as SHIFT_ROWS
 from probe.factors import LoraUpdate
@@ -97,9 +105,15 @@ class Profiler:
 
     def cross_tasks(self, own: Path, others: Mapping[Key, Path], rows: Path) -> dict[Key, CrossTask]:
         """Return what each of some adapters does on the rows of the adapter in folder `own`; any key -> its folder."""
-        moved = self.displacements({(): own} | {(key,): folder for key, folder in others.items()}, rows)
-        losses = self.joint_losses(own, others, rows)
-        return {key: CrossTask(moved.shift((key,), ()), losses[key]) for key in others}
+        doing = f"{own.name}'s rows beside {len(others)} adapters"
+        self.on_progress(doing, 0.0)
+        update, updates = read_adapter(own), {key: read_adapter(folder) for key, folder in others.items()}
+        model, read = self._loaded(), read_rows(rows, MAX_ROWS)
+        moved = shifts(model.model, model.tokenizer, read, update, updates)
+        self.on_progress(doing, 0.5)
+        losses = joint_losses(model.model, model.tokenizer, read, update, updates)
+        self.on_progress(doing, 1.0)
+        return {key: CrossTask(moved[key], losses[key]) for key in others}
 
     def displacements(self, folders: Mapping[Key, Path], rows: Path, num_rows: int = SHIFT_ROWS) -> Displacements[Key]:
         """Return how far each of several adapters moves the hidden states of the same rows; any key -> its folder."""

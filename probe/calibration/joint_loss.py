@@ -38,23 +38,12 @@ def joint_losses(
 
     The cost is that of 2 + 2 len(others) forward passes.
 
-    Parameters
-    ----------
-    model, tokenizer
-        The loaded base model, on any device, float32 or bfloat16; it is given back as it was.
-    rows
-        Calibration rows of the adapter `own`.
-    own
-        The adapter that the rows are of.
-    others
-        Any key -> update.
-    num_rows, seed
-        Rows drawn, and the seed of the draw; all rows where there are no more.
+    Parameters and exceptions are those of `probe.calibration.shift.shifts`.
 
-    Raises
-    ------
-    CalibrationError
-        No rows, no end token, or an update that does not fit the model.
+    Returns
+    -------
+    dict
+        A joint loss for each key.
     """
     examples = encode_examples(tokenizer, drawn_rows(rows, num_rows, seed))
     half = scaled(own, 0.5)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from probe.profiles import JointLoss
-from probe.signals.signal import Family, Need, Pair, PairSignal, Resolution, Values, cross_task_of
+from probe.signals.signal import UNBOUNDED, Family, Need, Pair, PairSignal, Resolution, Values, cross_task_of
 
 LEAST_GAIN = 0.01
 """Nats a token that an adapter must gain on its rows, for shares of its gain to mean anything."""
@@ -46,34 +45,31 @@ def _added(joint: Joint) -> Callable[[Pair], Values]:
     return added
 
 
-def _kept_row(key: str, joint: Joint, how: str) -> PairSignal:
+def _row(
+    key: str, function: Callable[[Pair], Values], bounds: tuple[float, float], direction: str, source: str
+) -> PairSignal:
     return PairSignal(
         key=key,
         family=Family.LOSS,
-        function=_kept(joint),
+        function=function,
         resolution=Resolution.WHOLE,
         needs=frozenset({Need.CROSS_TASK}),
         is_symmetric=False,
         cost="one forward of a few of j's rows",
-        bounds=(LEAST_KEPT, MOST_KEPT),
-        direction=f"share of what j gains on its rows that is left {how}; 1 = all of it",
-        source="ours; Ret of arXiv 2606.19549, with losses of calibration rows for the utility",
+        bounds=bounds,
+        direction=direction,
+        source=source,
     )
+
+
+def _kept_row(key: str, joint: Joint, how: str) -> PairSignal:
+    direction = f"share of what j gains on its rows that is left {how}; 1 = all of it"
+    source = "ours; Ret of arXiv 2606.19549, with losses of calibration rows for the utility"
+    return _row(key, _kept(joint), (LEAST_KEPT, MOST_KEPT), direction, source)
 
 
 def _added_row(key: str, joint: Joint, how: str) -> PairSignal:
-    return PairSignal(
-        key=key,
-        family=Family.LOSS,
-        function=_added(joint),
-        resolution=Resolution.WHOLE,
-        needs=frozenset({Need.CROSS_TASK}),
-        is_symmetric=False,
-        cost="one forward of a few of j's rows",
-        bounds=(-math.inf, math.inf),
-        direction=f"nats a token that j's answers lose {how}",
-        source="ours",
-    )
+    return _row(key, _added(joint), UNBOUNDED, f"nats a token that j's answers lose {how}", "ours")
 
 
 BESIDE, HALVED = "with i added to it", "with half of each"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -92,22 +92,25 @@ class FeatureJournal:
             self._rows[names, rhos] = FeatureRow(names, rhos, fields["values"])
 
     def _keep_displacements(self, fields: Mapping[str, Any]) -> None:
-        owner, seen = fields["owner"], fields["of"]
-        now = self._of((owner, *(name for name, _, _ in fields["of_updates"])), SHIFT_ROWS)
-        if any(seen[name] != now.get(name) for name in ("", owner)):
+        owner = fields["owner"]
+        moved = {state: _squares(of) for state, of in self._unchanged(fields, owner, "of_updates", SHIFT_ROWS)}
+        if not moved:
             return
-        moved = {(name, rho): _squares(of) for name, rho, of in fields["of_updates"] if seen[name] == now.get(name)}
         known = self._moved[owner].of_updates if owner in self._moved else {}
         self._moved[owner] = Displacements(_squares(fields["of_base"]), {**known, **moved}, fields["num_rows"])
 
     def _keep_losses(self, fields: Mapping[str, Any]) -> None:
-        owner, seen = tuple(fields["owner"]), fields["of"]
-        now = self._of((owner[0], *(name for name, _, _ in fields["beside"])), LOSS_ROWS)
-        if any(seen[name] != now.get(name) for name in ("", owner[0])):
-            return
-        for name, rho, loss in fields["beside"]:
-            if seen[name] == now.get(name):
-                self._joint[owner, (name, rho)] = JointLoss(**loss)
+        owner = tuple(fields["owner"])
+        for state, loss in self._unchanged(fields, owner[0], "beside", LOSS_ROWS):
+            self._joint[owner, state] = JointLoss(**loss)
+
+    def _unchanged(
+        self, fields: Mapping[str, Any], owner: str, what: str, num_rows: int
+    ) -> Iterator[tuple[State, dict[str, Any]]]:
+        """Yield what was measured of adapters that are the same now; nothing where the owner or the plan is not."""
+        seen, now = fields["of"], self._of((owner, *(name for name, _, _ in fields[what])), num_rows)
+        if all(seen[name] == now.get(name) for name in ("", owner)):
+            yield from (((name, rho), own) for name, rho, own in fields[what] if seen[name] == now.get(name))
 
     def has_row(self, names: tuple[str, ...], rhos: tuple[float, ...]) -> bool:
         """Say whether these features were measured."""
