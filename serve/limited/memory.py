@@ -14,10 +14,11 @@ REFUSED = "allocate memory"
 
 @contextmanager
 def limited_memory(num_bytes: int) -> Iterator[None]:
-    """Let this process allocate at most `num_bytes` more inside the block.
+    """Let this process get at most `num_bytes` more from the kernel inside the block.
 
     Private data is what is limited (RLIMIT_DATA), not address space, of which thread stacks, shared memory and mapped
-    files reserve gigabytes that nobody ever fills. The limit is lifted at the end, so that an error can be reported.
+    files reserve gigabytes that nobody ever fills. What the allocator holds free already does not count, for the kernel
+    gave it before. The limit is lifted at the end, so that an error can be reported.
 
     Raises
     ------
