@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from serve.cli.progress import progress
 from serve.cli.reporting import verdict_table
 from serve.cli.running import AsJson
 
@@ -60,17 +60,10 @@ def evaluate(
 
 
 def _evaluated(records: Records, settings: Settings) -> Evaluation:
-    """Fit behind a progress bar on standard error, so that JSON stays clean."""
     from probe.evaluation.evaluation import evaluate as evaluate_predictors
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task("reading", total=None)
-
-        def show(doing: str, done: int, total: int) -> None:
-            bars.update(bar, description=doing, completed=done, total=total)
-
-        return evaluate_predictors(records, settings, show)
+    with progress() as show:
+        return evaluate_predictors(records, settings, lambda _fitted, done, total: show("fits", done, total))
 
 
 def _without_figures(report: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from serve.cli.progress import progress
 from serve.cli.running import AsJson
 
 if TYPE_CHECKING:
@@ -74,19 +74,10 @@ def _source(records: Path | None, registry: str | None, state: Path) -> tuple[Re
 
 
 def _fitted(records: Records, options: FitOptions) -> Predictor:
-    """Fit behind progress bars on standard error, so that JSON stays clean."""
     from probe.predictors.fitting import fit as fit_predictor
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(doing: str, done: int, total: int) -> None:
-            if doing not in tasks:
-                tasks[doing] = bars.add_task(doing, total=total)
-            bars.update(tasks[doing], total=total, completed=done)
-
-        today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    with progress() as show:
         return fit_predictor(records, options, show, today)
 
 

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from serve.cli.profiling import Base, Device
+from serve.cli.progress import progress
 from serve.cli.running import AsJson
 
 if TYPE_CHECKING:
-    from probe.bank.labelling.pool import Progress as OnProgress
     from probe.bank.records import Records
     from probe.bank.verify import Verification
 
 console = Console()
-
-SECONDS_BETWEEN_LINES = 30.0
-"""Where there is no terminal to draw bars on."""
 
 
 def label(
@@ -68,7 +61,7 @@ def label(
     command = f"mergeprobe bank label {bank.name} --out {out.name} --preset {preset} --jobs {jobs}"
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     session = Session(today, command, hardware(device), versions())
-    with _shown() as show:
+    with progress() as show:
         records = label_bank(place, out, preset, session, jobs=jobs, only=parts, on_progress=show)
     _print_records(records, out)
 
@@ -131,40 +124,6 @@ def _print_verified(found: Verification) -> None:
     verdict = "the records stand" if found.passed else "the records are NOT what these adapters give"
     told = f"chi-squared {found.statistic:.2f} ({found.degrees_of_freedom} degrees of freedom), p = {found.p_value:.3g}"
     console.print(f"{told}: {verdict}", highlight=False)
-
-
-@contextmanager
-def _shown() -> Iterator[OnProgress]:
-    """Yield what shows progress: bars on a terminal, now and then a line elsewhere."""
-    if not console.is_terminal:
-        yield _lines(time.monotonic)
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(doing: str, done: int, total: int) -> None:
-            if doing not in tasks:
-                tasks[doing] = bars.add_task(doing, total=total, completed=done)
-            bars.update(tasks[doing], total=total, completed=done)
-
-        yield show
-
-
-def _lines(clock: Callable[[], float]) -> OnProgress:
-    begun: dict[str, tuple[float, int]] = {}
-    latest: dict[str, float] = {}
-
-    def show(doing: str, done: int, total: int) -> None:
-        now = clock()
-        started, first = begun.setdefault(doing, (now, done))
-        if now - latest.get(doing, -SECONDS_BETWEEN_LINES) < SECONDS_BETWEEN_LINES and done < total:
-            return
-        latest[doing] = now
-        left = f", {(now - started) / (done - first) * (total - done) / 60:.0f} min left" if done > first else ""
-        console.print(f"{doing}: {done} of {total}{left}", highlight=False)
-
-    return show
 
 
 def _print_records(records: Records, out: Path) -> None:

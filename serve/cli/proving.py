@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from probe.plan_score import LAMBDA_COST, TARGET_RETENTION
 from serve.cli.profiling import Base
+from serve.cli.progress import progress
 from serve.cli.reporting import verdict_table
 from serve.cli.running import AsJson
 
@@ -91,7 +89,7 @@ def _served(proof: Proof, folder: Path, base: Path, journal: Path) -> ServedBank
     from serve.proof.sections import served_plans
 
     bank, plans = proof.contest.bank, served_plans(proof)
-    with _shown() as show:
+    with progress() as show:
         rank = max(recipe.rank for recipe in bank.recipes)
         start = partial(vllm_engine, base, rank)
         scores = served_scores(bank, plans.values(), folder, journal, start, show)
@@ -109,12 +107,3 @@ def _recorded(proof: Proof, journal: Path) -> ServedBank | None:
         console.print("The engine has not served all of these plans: name the bank's folder with --serve.")
         return None
     return ServedBank(bank.records, known)
-
-
-@contextmanager
-def _shown() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what shows progress, on standard error, so that JSON stays clean."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task("starting the engine", total=None)
-        yield lambda doing, done, total: bars.update(bar, description=doing, completed=done, total=total)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from serve.cli.progress import progress
 from serve.cli.running import AsJson
 
 if TYPE_CHECKING:
@@ -45,19 +45,10 @@ def report(
 
 
 def _sections(records: Records) -> tuple[Section, ...]:
-    """Compute the sections behind a progress bar on standard error, so that JSON stays clean."""
     from probe.bank.report import SECTIONS, report_on
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task("report", total=len(SECTIONS))
-
-        def show(key: str) -> None:
-            bars.update(bar, description=key, completed=list(SECTIONS).index(key))
-
-        sections = report_on(records, show)
-        bars.update(bar, description="report", completed=len(SECTIONS))
-    return sections
+    with progress() as show:
+        return report_on(records, lambda done: show("sections", done, len(SECTIONS)))
 
 
 def verdict_table(sections: Sequence[Section]) -> Table:

@@ -73,15 +73,15 @@ def served_scores(
     modules = {merged_module(recipe).name: recipe for plan in plans for recipe in plan}
     known = read_scores(journal)
     missing = [question for question in questions(bank, plans) if question not in known]
+    on_progress(DOING, 0, len(missing))
     engine = start() if missing else None
-    for done, (module, name) in enumerate(missing):
-        on_progress(DOING, done, len(missing))
+    for done, (module, name) in enumerate(missing, 1):
         path = _module_folder(module, members, modules.get(module), journal.parent / "modules")
         assert engine is not None
         known[module, name] = engine.scores(module, path, rows[name])
         with journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"module": module, "rows": name, "scores": known[module, name]}) + "\n")
-    on_progress(DOING, len(missing), len(missing))
+        on_progress(DOING, done, len(missing))
     return known
 
 

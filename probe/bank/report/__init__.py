@@ -44,17 +44,18 @@ SECTIONS: Mapping[str, Callable[[Measurements], Section]] = {
 """Key -> section, in the order of the report; the hypotheses follow, made of all their verdicts."""
 
 
-def report_on(records: Records, show: Callable[[str], None] = lambda _: None) -> tuple[Section, ...]:
+def report_on(records: Records, on_progress: Callable[[int], None] = lambda _: None) -> tuple[Section, ...]:
     """Return every section of the report.
 
     Parameters
     ----------
-    show
-        Told the key of each section before it is computed.
+    on_progress
+        Told how many sections are computed, of those in `SECTIONS`.
     """
     bank = Measurements(records)
-    sections = []
-    for key, section in SECTIONS.items():
-        show(key)
+    sections: list[Section] = []
+    for section in SECTIONS.values():
+        on_progress(len(sections))
         sections.append(section(bank))
+    on_progress(len(sections))
     return (*sections, hypotheses(sections))
