@@ -219,13 +219,29 @@ def test_conflicting_pairs_are_reworked_for_victims_of_each_domain() -> None:
         label(safety, "safety-0", 30),
         label(("code-1", "math-3"), "math-3", 1, "mean"),  # another operator
     ]
-    found = reworked(labels, BANK, LabelPlan(num_reworked=2))
+    found = reworked(labels, BANK, LabelPlan(num_reworked=2, num_near=0))
     assert list(dict.fromkeys(one.members for one in found)) == [math, safety]
     of_safety = [one for one in found if one.members == safety]
     assert [one.weights for one in of_safety if one.weights] == [(0.5, 1.0), (1.0, 0.5), (0.25, 1.0)]
     pruned = [one.pruned for one in of_safety if one.pruned]
     assert pruned == [f"{name}:{band}" for name in safety for band in ("lower", "middle", "upper")]
     assert {one.action for one in of_safety} == {"reweight", "prune"}
+
+
+def test_pairs_that_nearly_pass_are_reworked_after_the_worst() -> None:
+    labels = [
+        label(("math-0", "math-1"), "math-1", 2),
+        label(("math-0", "math-2"), "math-2", 20),
+        label(("math-0", "math-2"), "math-0", 33),  # counts by its worse member
+        label(("math-0", "math-3"), "math-3", 30),
+        label(("math-1", "math-3"), "math-3", 38),  # keeps enough
+    ]
+    found = reworked(labels, BANK, LabelPlan(num_reworked=1, num_near=2))
+    assert list(dict.fromkeys(one.members for one in found)) == [
+        ("math-0", "math-1"),
+        ("math-0", "math-3"),
+        ("math-0", "math-2"),
+    ]
 
 
 def test_a_pruned_band_is_every_module_of_its_layers() -> None:

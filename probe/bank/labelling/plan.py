@@ -49,8 +49,9 @@ class LabelPlan:
         Sets of 3, 4 and 5, and how many operators each is merged by, in turn.
     num_domain_sets
         Sets of one adapter from each domain, merged by every operator.
-    num_reworked
-        Conflicting pairs that are merged again with other weights and without one band of one member.
+    num_reworked, num_near
+        Pairs that conflict most, and that conflict least, which are merged again with other weights and without one
+        band of one member: where conflict lies, and where another recipe can turn the verdict.
     partners
         Ordinary adapters that each random one is merged with.
     num_rows, max_rows
@@ -75,6 +76,7 @@ class LabelPlan:
     set_operators: int = 1
     num_domain_sets: int = 3
     num_reworked: int = 10
+    num_near: int = 10
     partners: int = 2
     num_rows: int = 96
     max_rows: int = 400
@@ -92,14 +94,14 @@ class LabelPlan:
 
 LABEL_PLANS: Mapping[str, LabelPlan] = {
     "tiny": LabelPlan(
-        num_sets=2, num_domain_sets=1, num_reworked=1, num_rows=6, max_rows=12, rank=8, calibration_rows=4
+        num_sets=2, num_domain_sets=1, num_reworked=1, num_near=1, num_rows=6, max_rows=12, rank=8, calibration_rows=4
     ),
-    "demo": LabelPlan(num_pairs=None, num_sets=12, num_reworked=6, max_rows=200),
-    "pilot": LabelPlan(num_pairs=None, num_rotating=3, num_sets=8, num_domain_sets=1, num_reworked=4, is_pilot=True),
+    "demo": LabelPlan(num_pairs=None, num_sets=12, num_reworked=6, num_near=6, max_rows=200),
+    "pilot": LabelPlan(num_pairs=None, num_rotating=3, num_sets=8, num_domain_sets=1, num_reworked=4, num_near=0, is_pilot=True),
     "cpu": LabelPlan(),
     "held-out": LabelPlan(num_rows=160, max_rows=160, is_proof=True),
     "large": LabelPlan(
-        num_pairs=None, num_rotating=5, num_sets=210, set_operators=7, num_domain_sets=8, num_reworked=60
+        num_pairs=None, num_rotating=5, num_sets=210, set_operators=7, num_domain_sets=8, num_reworked=60, num_near=60
     ),
 }
 
@@ -224,18 +226,27 @@ def _controls(adapters: Sequence[AdapterRecord], spec: LabelPlan) -> Iterator[Me
 def reworked(labels: Iterable[Label], adapters: Sequence[AdapterRecord], spec: LabelPlan) -> tuple[Measurement, ...]:
     """Return other recipes for pairs that were seen to conflict under plain task arithmetic.
 
-    Victims of each domain in turn, the worst first, so that safety is among them wherever it loses anything.
+    First victims of each domain in turn, the worst first, so that safety is among them wherever it loses anything;
+    then the pairs of which the worse member kept most.
     """
     domains = {adapter.name: adapter.domain for adapter in adapters}
+    conflicts = sorted(filter(_is_conflict, labels), key=lambda one: (one.retention.value, one.members, one.adapter))
     by_domain: dict[str, list[Label]] = {}
-    for label in sorted(labels, key=lambda one: (one.retention.value, one.members, one.adapter)):
-        if _is_conflict(label):
-            by_domain.setdefault(domains[label.adapter], []).append(label)
-    chosen: dict[tuple[str, ...], Label] = {}
-    for label in _in_turn([by_domain[domain] for domain in sorted(by_domain)]):
-        if len(chosen) < spec.num_reworked:
-            chosen.setdefault(label.members, label)
-    return tuple(measurement for label in chosen.values() for measurement in _rework(label))
+    for label in conflicts:
+        by_domain.setdefault(domains[label.adapter], []).append(label)
+    turns = _in_turn([by_domain[domain] for domain in sorted(by_domain)])
+    worst = _victims(turns)[: spec.num_reworked]
+    taken = {label.members for label in worst}
+    near = [label for label in reversed(_victims(conflicts)) if label.members not in taken][: spec.num_near]
+    return tuple(measurement for label in (*worst, *near) for measurement in _rework(label))
+
+
+def _victims(labels: Iterable[Label]) -> list[Label]:
+    """Return the first label of each pair, in order."""
+    found: dict[tuple[str, ...], Label] = {}
+    for label in labels:
+        found.setdefault(label.members, label)
+    return list(found.values())
 
 
 def _is_conflict(label: Label) -> bool:
