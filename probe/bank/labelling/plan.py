@@ -97,7 +97,9 @@ LABEL_PLANS: Mapping[str, LabelPlan] = {
         num_sets=2, num_domain_sets=1, num_reworked=1, num_near=1, num_rows=6, max_rows=12, rank=8, calibration_rows=4
     ),
     "demo": LabelPlan(num_pairs=None, num_sets=12, num_reworked=6, num_near=6, max_rows=200),
-    "pilot": LabelPlan(num_pairs=None, num_rotating=3, num_sets=8, num_domain_sets=1, num_reworked=4, num_near=0, is_pilot=True),
+    "pilot": LabelPlan(
+        num_pairs=None, num_rotating=3, num_sets=8, num_domain_sets=1, num_reworked=4, num_near=0, is_pilot=True
+    ),
     "cpu": LabelPlan(),
     "held-out": LabelPlan(num_rows=160, max_rows=160, is_proof=True),
     "large": LabelPlan(
