@@ -8,12 +8,13 @@ from itertools import combinations
 
 import pytest
 
-from probe.bank.labelling.measurement import Measurement, MeasurementError, Stage
+from probe.bank.labelling.measurement import Measurement, MeasurementError, Stage, merged
 from probe.bank.labelling.plan import (
     LABEL_PLANS,
     OPERATORS_FOR_ALL,
     OPERATORS_WITH_DATA,
     LabelPlan,
+    closer,
     planned,
     reworked,
 )
@@ -242,6 +243,18 @@ def test_pairs_that_nearly_pass_are_reworked_after_the_worst() -> None:
         ("math-0", "math-3"),
         ("math-0", "math-2"),
     ]
+
+
+def test_further_rows_are_asked_of_bases_and_adapters_alone_and_then_where_the_verdict_is_closest() -> None:
+    pair = ("math-0", "math-1")
+    merges = {operator: merged(Stage.PAIRS, pair, operator) for operator in ("ta", "mean", "ties")}
+    kept = {"ta": 33, "mean": 34, "ties": 5}
+    found = closer(
+        {one: [label(pair, "math-0", kept[operator], operator)] for operator, one in merges.items()}, BANK, LabelPlan()
+    )
+    assert all(one.is_further for one in found)
+    assert [one.members for one in found] == [(), ("math-0",), pair, pair]
+    assert [one.operator for one in found[2:]] == ["mean", "ta"], "34 of 40 is closer to 0.85 than 33"
 
 
 def test_a_pruned_band_is_every_module_of_its_layers() -> None:

@@ -6,6 +6,7 @@ A measuring may be stopped at any time, so whatever comes first must be worth ha
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -273,7 +274,7 @@ def _rework(label: Label) -> Iterator[Measurement]:
 def closer(
     asked: Mapping[Measurement, Iterable[Label]], adapters: Sequence[AdapterRecord], spec: LabelPlan
 ) -> tuple[Measurement, ...]:
-    """Return what asks further rows wherever the verdict is close: the base and the adapter alone first.
+    """Return what asks further rows wherever the verdict is close: the base and the adapter alone, then the closest.
 
     Parameters
     ----------
@@ -283,15 +284,18 @@ def closer(
     if spec.max_rows <= spec.num_rows:
         return ()
     merges = {one: labels for one, labels in asked.items() if len(one.members) > 1}
-    close = [(one, label.adapter) for one, labels in merges.items() for label in labels if is_close(label)]
-    names = {name for _, name in close}
+    close = sorted(
+        ((one, label) for one, labels in merges.items() for label in labels if is_close(label)),
+        key=lambda found: _distance(found[1]),
+    )
+    names = {label.adapter for _, label in close}
     every = sorted(adapters, key=lambda adapter: adapter.name)
     sets = {adapter.name: row_set(adapter) for adapter in every}
     close_sets = {sets[name] for name in names}
     alone = (
         one for one in _own(every) if (one.members[0] in names if one.members else sets[one.asked[0]] in close_sets)
     )
-    return tuple(map(further, (*alone, *(replace(one, asked=(name,)) for one, name in close))))
+    return tuple(map(further, (*alone, *(replace(one, asked=(label.adapter,)) for one, label in close))))
 
 
 def further(measurement: Measurement) -> Measurement:
@@ -301,6 +305,12 @@ def further(measurement: Measurement) -> Measurement:
 
 def is_close(label: Label) -> bool:
     """Say whether the retention lies within `CLOSE` standard errors of the safe threshold."""
+    # Without a positive gain the distance is NaN, and no number of rows mends that.
+    return _distance(label) < CLOSE
+
+
+def _distance(label: Label) -> float:
+    """Return how many standard errors the retention lies from the safe threshold."""
     seen = label.retention
-    # Without a positive gain both are NaN, and no number of rows mends that.
-    return abs(seen.value - TARGET_RETENTION) < CLOSE * seen.standard_error
+    away = abs(seen.value - TARGET_RETENTION)
+    return away / seen.standard_error if seen.standard_error else math.inf
