@@ -13,6 +13,7 @@ help:
 	@echo "make test    set everything up and run all checks and tests"
 	@echo "make check   only the fast tests (no engine)"
 	@echo "make lint    ruff, mypy, import contracts"
+	@echo "make figures draw the README's figures from the shipped records"
 	@echo "make bench   benchmarks, side by side with PEFT, plain training and plain vLLM"
 
 install: $(VENV)/.installed
@@ -57,6 +58,15 @@ bench: install
 	$(BIN)/python -m tests.bench.planning
 	$(BIN)/python -m tests.bench.cpu_lora
 	$(BIN)/python -m tests.bench.against_vllm
+
+# The README's figures, from the shipped records alone. Evaluation fits hundreds of models: half an hour.
+FIGURES := probe/bank/data/figures
+.PHONY: figures
+figures: install
+	$(BIN)/mergeprobe bank report --out $(STATE)/figures/report
+	$(BIN)/mergeprobe evaluate --out $(STATE)/figures/evaluation
+	$(BIN)/mergeprobe prove --out $(STATE)/figures/proof
+	cp $(STATE)/figures/report/conflict-domains-ta.png $(STATE)/figures/evaluation/regimes-auroc.png $(STATE)/figures/proof/curve-curve.png $(FIGURES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -86,6 +86,14 @@ def test_every_file_that_the_readme_names_exists() -> None:
     assert sorted(name for name in files if not (ROOT / name).exists()) == []
 
 
+def test_every_figure_of_the_readme_exists_and_is_made_by_the_makefile() -> None:
+    figures = [Path(name) for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme())]
+    assert figures
+    assert [str(figure) for figure in figures if not (ROOT / figure).is_file()] == []
+    makefile = (ROOT / "Makefile").read_text()
+    assert [figure.name for figure in figures if figure.name not in makefile] == []
+
+
 def test_every_module_that_the_makefile_runs_exists() -> None:
     modules = re.findall(r"python -m ([\w.]+)", (ROOT / "Makefile").read_text())
     missing = [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").exists()]
