@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from probe.plan_score import LAMBDA_COST, TARGET_RETENTION
+from probe.plan_score import LAMBDA_COST, MIN_IMPROVEMENT, TARGET_RETENTION
 from probe.retention import Gain
 from router.records import Adapter, RoutingTable, Verdict
 
@@ -31,8 +31,8 @@ class Settings:
     max_trials
         Groups measured per plan, so that one tick stays short.
     max_exploration
-        Of those, groups whose forecast passes while its bound does not: each is a label where labels are few, and is
-        served only if measured to pass.
+        Of those, groups whose bound does not pass, but that are likely enough to: each is a label where labels are few,
+        and is served only if measured to pass.
     output_ranks
         Ranks that a merged module may have, ascending: those of the engine, up to its maximum (vLLM's is 16 unless
         raised).
@@ -41,7 +41,7 @@ class Settings:
         them are measured on one group.
     hysteresis
         Score by which each part of a new partition must beat what it replaces: a swap loads modules and cools prefix
-        caches.
+        caches. What a measurement may be expected to add must beat it too.
     slots
         Modules that the engine mixes in one batch; None: not known. Soft: a plan may need more, which is warned of.
     head_room
@@ -56,7 +56,7 @@ class Settings:
     max_exploration: int = 2
     output_ranks: tuple[int, ...] = (8, 16)
     recipes: tuple[tuple[str, str], ...] = (("mean", "none"), ("mean", "mean_source"), ("ta", "none"))
-    hysteresis: float = 0.05
+    hysteresis: float = MIN_IMPROVEMENT
     slots: int | None = None
     head_room: int = 1
 

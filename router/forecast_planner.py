@@ -35,7 +35,7 @@ class Outlook:
     target
         The best one by measurements and bounds: what is served once its groups are measured to pass.
     hoped
-        The best one in expectation, where groups count of which only the point forecast passes.
+        The best one in expectation, where groups count that are only likely to pass.
     """
 
     served: Partition

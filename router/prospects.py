@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from statistics import NormalDist
 
-from probe.plan_score import group_gain
-from probe.retention import CONFIDENCE
+from probe.plan_score import expected_gain, group_gain, passing_chance
 from router.bank_state import MAX_RECIPES, Settings
 from router.ledger import Ledger, Members, lower_bound_of
 from router.partition import Group
 from router.policy import Option, Policy, best_action, closeness
 from router.records import Recipe
 from router.remembered import RememberedPolicy
-
-ONE_SIDED = NormalDist().inv_cdf(CONFIDENCE)
-"""Standard deviations between a forecast and its one-sided bound, were its errors normal."""
-MIN_ERROR = 0.01
-"""No forecast is trusted closer than this."""
 
 
 class Depth(IntEnum):
@@ -43,7 +35,8 @@ class Prospect:
     feasible
         Its best recipe whose bounds pass the target.
     hopeful
-        Its best recipe of which only the point forecast passes; its gain is what may be expected.
+        Its best recipe whose bounds do not pass, but which is likely enough to be worth a measurement; its gain is what
+        may be expected of it.
     closest
         The recipe that comes closest to passing.
     """
@@ -150,14 +143,18 @@ class Prospects:
             return Prospect(closest=closest)
         tried = self.ledger.tried.get(members, frozenset())
         target = self.settings.target_retention
-        enough = target + self._shortfall(members)
-        untried = [one for one in options if one.is_hopeful(enough) and not (tried and one.recipe.key in tried)]
+        shortfall = self._shortfall(members)
+        untried = [
+            one
+            for one in options
+            if (not shortfall or one.is_hopeful(target + shortfall)) and not (tried and one.recipe.key in tried)
+        ]
         feasible = best_action(untried, self.weights, self.settings)
-        hopeful = [one for one in untried if one.is_hopeful(target) and not one.is_feasible(target)]
-        hope = max(hopeful, key=self._expected, default=None)
+        hope = max((one for one in untried if not one.is_feasible(target)), key=self._expected, default=None)
+        expected = self._expected(hope) if hope else 0.0
         return Prospect(
             self._group(feasible, self._gain(feasible)) if feasible else None,
-            self._group(hope, self._expected(hope)) if hope else None,
+            self._group(hope, expected) if hope and expected > self.settings.hysteresis else None,
             closest,
         )
 
@@ -202,19 +199,8 @@ class Prospects:
         return group_gain(option.forecast.retention, self.weights, self.settings.lambda_cost)
 
     def _expected(self, option: Option) -> float:
-        return self._gain(option) * self._chance(option)
-
-    def _chance(self, option: Option) -> float:
-        """Return the probability that a measurement passes: every member keeps enough by more than gates are wide.
-
-        A gate asks for a lower bound, which lies below what is measured; a forecast's own bound tells how far it errs.
-        """
-        forecast, width = option.forecast, self.ledger.gate_width
-        chance = forecast.safe_probability
-        if width is None or not math.isfinite(option.worst_bound):
-            return chance
-        passing = 1.0
-        for member, kept in forecast.retention.items():
-            error = max((kept - forecast.lower_bound[member]) / ONE_SIDED, MIN_ERROR)
-            passing *= 0.5 * math.erfc((self.settings.target_retention + width - kept) / error / math.sqrt(2))
-        return min(chance, passing)
+        forecast, target = option.forecast, self.settings.target_retention
+        # A gate asks for a lower bound, which lies below what is measured.
+        enough = target + (self.ledger.gate_width or 0.0)
+        chance = passing_chance(forecast.retention, forecast.lower_bound, forecast.safe_probability, enough)
+        return expected_gain(forecast.retention, self.weights, self.settings.lambda_cost, target, chance)

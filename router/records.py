@@ -259,7 +259,7 @@ class Decision:
 class Trial:
     """A group that the plan wants measured: recipes in the order in which to try them, and why this group.
 
-    Forecasts are of the first recipe, one an adapter; `explores`: only the point forecast passes, and not the bound.
+    Forecasts are of the first recipe, one an adapter; `explores`: the bound does not pass.
     """
 
     adapters: tuple[str, ...]

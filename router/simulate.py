@@ -46,7 +46,7 @@ class Tick:
     trials, passed
         Groups measured in the tick, and of those the ones that passed.
     explored
-        Groups of the trials of which the point forecast alone passed.
+        Groups of the trials whose bound did not pass.
     moved
         Adapters that another module serves than in the tick before.
     simulated

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from probe.plan_score import LAMBDA_COST, TARGET_RETENTION
+from probe.plan_score import LAMBDA_COST, MIN_IMPROVEMENT, TARGET_RETENTION
 from probe.records import MergeProbeError
 from serve.limited.limits import MergeConfig, SignalsConfig
 from serve.section import Section
@@ -104,8 +104,9 @@ class PolicyConfig(Section):
     traffic_window_seconds: float = Field(86400.0, gt=0)
     """How far back requests count: a day, so that quiet and busy hours weigh together. It moves on in 24 steps, and
     weights change with these only, so new traffic counts after an hour."""
-    hysteresis: float = Field(0.05, ge=0)
-    """By how much a new plan's score must beat the running one's to pay for a swap."""
+    hysteresis: float = Field(MIN_IMPROVEMENT, ge=0)
+    """By how much a new plan's score must beat the running one's to pay for a swap; and what a measurement must be
+    expected to add."""
     protected_domains: tuple[str, ...] = ("safety",)
     """Adapters of these domains are never merged."""
     max_group_size: int = Field(5, ge=2)
@@ -113,7 +114,7 @@ class PolicyConfig(Section):
     max_trials: int = Field(2, ge=0)
     """Groups built and measured in one tick."""
     max_exploration: int = Field(2, ge=0)
-    """Of those, groups that only the point forecast says would pass: each is a label where labels are few."""
+    """Of those, groups whose bound does not pass, but that are likely enough to: each is a label where they are few."""
     predictor: str = "default"
     """Folder of a fitted predictor (`mergeprobe fit`); "default" is the one that is shipped, "none" plans without
     forecasts: then weights alone say what to measure first."""

@@ -98,7 +98,7 @@ def evaluate(
         The records' features follow another schema version.
     """
     bench = _Bench(records, settings, on_progress, now)
-    early, splits, large = (bench.rho,), bench.splits, bench.large_splits
+    early, splits, groups = (bench.rho,), bench.splits, bench.group_splits
     pairs = {
         (regime, name): bench.pairs(name, regime, row.learner(settings.headline), splits[regime], bench.rhos)
         for regime in Regime
@@ -109,12 +109,12 @@ def evaluate(
         for regime in Regime
     }
     ablations = {
-        name: bench.predictors("predictors of Table 3", name, _reading(settings, families), large, early)
+        name: bench.predictors("predictors of Table 3", name, _reading(settings, families), groups, early)
         for name, families in settings.ablations.items()
     }
     alone = {
         str(family): bench.pairs(
-            "one family alone", str(family), learned(_reading(settings, frozenset({family}))), large, early
+            "one family alone", str(family), learned(_reading(settings, frozenset({family}))), groups, early
         )[bench.rho]
         for family in settings.families
     }
@@ -132,7 +132,7 @@ class _Bench:
         self.rhos = _known(records, settings.rhos)
         self.rho = EARLY if EARLY in self.rhos else FINAL
         self.splits = _splits(records, settings)
-        self.large_splits = leave_out(_groups(records, settings.num_large_groups))
+        self.group_splits = leave_out(_groups(records, settings.num_groups))
         self.spent: list[Spent] = []
         self._schema = schema_of(records)
         self._pair_data = PairData.of(records, self._schema)
@@ -142,7 +142,7 @@ class _Bench:
     def predictor_splits(self, regime: Regime) -> tuple[Split, ...]:
         """Return the splits that whole predictors are fitted to: groups where pair models leave out one adapter."""
         if regime is Regime.BANK_AWARE:
-            return leave_out(_groups(self._records, self._settings.num_groups))
+            return self.group_splits
         return self.splits[regime]
 
     def pairs(
@@ -176,7 +176,7 @@ class _Bench:
         one = LESSONS[number]
         taught = PairData.of(one.teach(self._records), self._schema)
         learner = learned(self._settings.repeated)
-        found = self.pairs("lessons", f"{one.kind} {one.amount:g}", learner, self.large_splits, (self.rho,), taught)
+        found = self.pairs("lessons", f"{one.kind} {one.amount:g}", learner, self.group_splits, (self.rho,), taught)
         return taught.rows.num_labels, found[self.rho]
 
     def _step(self, name: str, cost: int) -> None:
@@ -185,9 +185,9 @@ class _Bench:
 
     def _planned(self) -> int:
         num_pair_fits = len(PAIR_LEARNERS) * sum(map(len, self.splits.values()))
-        num_pair_fits += (len(self._settings.families) + len(LESSONS)) * len(self.large_splits)
+        num_pair_fits += (len(self._settings.families) + len(LESSONS)) * len(self.group_splits)
         num_predictors = sum(len(self.predictor_splits(regime)) for regime in Regime)
-        num_predictors += len(self._settings.ablations) * len(self.large_splits)
+        num_predictors += len(self._settings.ablations) * len(self.group_splits)
         return PAIR_COST * num_pair_fits + PREDICTOR_COST * num_predictors
 
 
@@ -210,7 +210,7 @@ def _splits(records: Records, settings: Settings) -> dict[Regime, tuple[Split, .
     merged = [label for label in records.labels if len(label.members) == 2]
     return {
         Regime.BANK_AWARE: leave_out(together(records.adapters)),
-        Regime.COLD_START: cold_start(_groups(records, settings.num_large_groups)),
+        Regime.COLD_START: cold_start(_groups(records, settings.num_cold_groups)),
         Regime.DOMAIN: leave_domain_out({adapter.name: adapter.domain for adapter in records.adapters}),
         Regime.OPERATOR: leave_operator_out(label.operator for label in merged),
     }

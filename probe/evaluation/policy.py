@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from probe.evaluation.judged import PLAIN, Judged, Judgements
-from probe.plan_score import LAMBDA_COST, TARGET_RETENTION, plan_score
+from probe.plan_score import LAMBDA_COST, MIN_IMPROVEMENT, TARGET_RETENTION, expected_gain, passing_chance, plan_score
 
 ROUTE = "route"
 """The action of keeping every member separate."""
@@ -73,9 +73,21 @@ def bounded(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) 
     return _best(lambda one: one.forecast.worst_lower_bound >= target, _forecast, lambda_cost)
 
 
-def pointed(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
-    """Return the rule that builds what the point forecast passes: what exploration would verify."""
-    return _best(lambda one: one.forecast.worst >= target, _forecast, lambda_cost)
+def hoped(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
+    """Return the rule that builds what may be expected to improve a plan: what exploration would verify."""
+
+    def expected(one: Judged) -> float:
+        forecast, uniform = one.forecast, dict.fromkeys(one.members, 1.0)
+        kept = dict(zip(one.members, forecast.retention, strict=True))
+        bounds = dict(zip(one.members, forecast.lower_bound, strict=True))
+        chance = passing_chance(kept, bounds, forecast.safe_probability, target)
+        return expected_gain(kept, uniform, lambda_cost, target, chance)
+
+    def choose(candidates: Sequence[Judged]) -> Judged | None:
+        best = max(candidates, key=expected)
+        return best if expected(best) > MIN_IMPROVEMENT else None
+
+    return choose
 
 
 def forced(candidates: Sequence[Judged]) -> Judged | None:

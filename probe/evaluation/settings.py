@@ -46,10 +46,10 @@ class Settings:
     rhos
         Shares of training that are tested, where the records know adapters there.
     num_groups
-        Groups of adapters that are left out in turn: for the predictors of the bank-aware regime.
-    num_large_groups
-        As many for whatever is fitted more often (Table 3, lessons), and of which two at a time are left out for the
-        cold start.
+        Groups of adapters that are left out in turn: for whole predictors of the bank-aware regime, Table 3 and
+        lessons.
+    num_cold_groups
+        As many of which two at a time are left out for the cold start.
     families
         Those that are left out, and read alone.
     headline
@@ -60,7 +60,7 @@ class Settings:
 
     rhos: tuple[float, ...] = (0.02, 0.05, EARLY, 1.0)
     num_groups: int = 8
-    num_large_groups: int = 4
+    num_cold_groups: int = 4
     families: tuple[Family, ...] = tuple(Family)
     headline: FitOptions = field(default_factory=FitOptions)
     repeated: FitOptions = field(default_factory=lambda: FitOptions(num_trees=100, num_folds=3))

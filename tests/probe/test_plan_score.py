@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.plan_score import group_gain, plan_score
+from probe.plan_score import expected_gain, group_gain, passing_chance, plan_score
 
 SEPARATE = (1.0, 1.0)
 
@@ -46,3 +48,17 @@ def test_what_a_group_adds_is_the_score_with_it_less_the_score_without(
     separate = plan_score([(weight, 1.0) for weight, _ in kept], len(kept), lambda_cost)
     gain = plan_score(kept, 1, lambda_cost) - separate
     assert group_gain(retention, weights, lambda_cost) == pytest.approx(gain, abs=1e-9)
+
+
+def test_a_measurement_is_worth_its_chance_times_what_passing_would_add() -> None:
+    uniform = {"a": 1.0, "b": 1.0}
+    worth = expected_gain({"a": 0.7, "b": 0.95}, uniform, 0.5, target=0.85, chance=0.4)
+    assert worth == pytest.approx(0.4 * (0.5 - 0.15 - 0.05)), "what passes keeps the target at least"
+
+
+def test_no_merge_is_likelier_to_pass_than_any_member() -> None:
+    retention, bounds = {"a": 0.95, "b": 0.8}, {"a": 0.9, "b": 0.8 - 1.2816 * 0.1}
+    assert passing_chance(retention, bounds, 0.9, 0.85) == pytest.approx(0.3085, abs=1e-3), "half a deviation short"
+    assert passing_chance(retention, bounds, 0.2, 0.85) == 0.2
+    assert passing_chance({"a": 0.5}, {"a": 0.5}, 0.9, 0.85) == pytest.approx(0.0, abs=1e-9)
+    assert passing_chance({"a": 0.5}, {"a": -math.inf}, 0.9, 0.85) == 0.9, "no bound says nothing"

@@ -22,7 +22,7 @@ from probe.evaluation.policy import (
     clairvoyant,
     forced,
     groups_of,
-    pointed,
+    hoped,
     serve,
     verified,
 )
@@ -31,7 +31,7 @@ from probe.evaluation.served import GROUPS, Plan, area, worst_lead, worst_lead_a
 from probe.evaluation.splits import Regime
 from probe.plan_score import TARGET_RETENTION
 
-BY_BOUND, BY_POINT, VERIFIED, ALL, NONE = "the bound", "the point", "the point, verified", "merge all", "route all"
+BY_BOUND, PROPOSED, VERIFIED, ALL, NONE = "the bound", "proposed", "proposed, verified", "merge all", "route all"
 CLAIRVOYANT = "knows the labels"
 NUM_BINS = 6
 """Of predicted drop."""
@@ -49,9 +49,9 @@ def actions(of: Evaluation) -> Section:
     plans = plans_of(groups)
     text = (
         "Groups of two that were merged; the predictor had not seen the new one. *The bound* is Algorithm 1. "
-        "*The point* merges what the point forecast passes; *verified* is that after a measurement routed whatever "
-        f"missed {TARGET_RETENTION:g}: it costs one verification a merge. *Knows the labels* picks the best that was "
-        "measured. Fixed operators merge everything.",
+        "*Proposed* merges what is likely enough to pass to be worth a measurement; *verified* is that after a "
+        f"measurement routed whatever missed {TARGET_RETENTION:g}: it costs one verification a merge. *Knows the "
+        "labels* picks the best that was measured. Fixed operators merge everything.",
         "Protection of safety adapters is off here: the forecast alone is judged.",
     )
     tables = (_table(plans), _mix_table(plans), _reworked_table(groups, plans), _area_table(groups))
@@ -67,8 +67,8 @@ def pairs_of(of: Evaluation) -> Groups:
 
 def plans_of(groups: Groups) -> dict[str, Plan]:
     """Return what each rule serves of all groups; fixed operators only where they were measured of all."""
-    point = serve(groups, pointed())
-    plans = {BY_BOUND: Plan(serve(groups, bounded())), BY_POINT: Plan(point), VERIFIED: Plan(verified(point))}
+    proposed = serve(groups, hoped())
+    plans = {BY_BOUND: Plan(serve(groups, bounded())), PROPOSED: Plan(proposed), VERIFIED: Plan(verified(proposed))}
     plans |= {f"always {name}": Plan(serve(groups, always(name))) for name in _everywhere(groups)}
     plans |= {ALL: Plan(serve(groups, forced)), CLAIRVOYANT: Plan(serve(groups, clairvoyant()))}
     return plans | {NONE: Plan(serve(groups, _route))}
@@ -110,7 +110,7 @@ def _reworked_table(groups: Groups, plans: Mapping[str, Plan]) -> Table:
         passing = [{one.action for one in rows if one.worst >= TARGET_RETENTION} for rows in measured.values()]
         counts = (len(measured), sum(PLAIN in own for own in passing), sum(action in own for own in passing))
         only = sum(action in own and PLAIN not in own for own in passing)
-        chosen = (sum(one.action == action for one in plans[name].served) for name in (BY_BOUND, BY_POINT, CLAIRVOYANT))
+        chosen = (sum(one.action == action for one in plans[name].served) for name in (BY_BOUND, PROPOSED, CLAIRVOYANT))
         rows.append((action, *counts, only, *chosen))
     columns = (
         "action",
@@ -118,7 +118,7 @@ def _reworked_table(groups: Groups, plans: Mapping[str, Plan]) -> Table:
         "a plain merge passes",
         "it passes",
         "it passes and no plain merge does",
-        *(f"chosen by {name}" for name in (BY_BOUND, BY_POINT, "who " + CLAIRVOYANT)),
+        *(f"chosen by {name}" for name in (BY_BOUND, PROPOSED, "who " + CLAIRVOYANT)),
     )
     return Table("reworked", "What reweighting and pruning are worth, in groups", columns, tuple(rows))
 
@@ -128,7 +128,7 @@ def _frontiers(groups: Groups) -> dict[str, list[Plan]]:
     ends = [Plan(serve(groups, forced)), Plan(serve(groups, _route))]
     swept: dict[str, Sequence[Rule]] = {
         BY_BOUND: [bounded(lambda_cost=cost) for cost in LAMBDAS],
-        BY_POINT: [pointed(lambda_cost=cost) for cost in LAMBDAS],
+        PROPOSED: [hoped(lambda_cost=cost) for cost in LAMBDAS],
         CLAIRVOYANT: [clairvoyant(lambda_cost=cost) for cost in LAMBDAS],
     }
     found = {name: [*ends, *(Plan(serve(groups, rule)) for rule in rules)] for name, rules in swept.items()}
@@ -161,14 +161,12 @@ def _mix(of: Evaluation, groups: Groups) -> tuple[Figure, ...]:
     """Draw the share of each action by the drop that the best plain merge is predicted to cost."""
     plain = {members: [one for one in rows if one.action == PLAIN] for members, rows in groups.items()}
     some = {members: rows for members, rows in groups.items() if plain[members]}
-    served = serve(some, pointed())
+    served = serve(some, hoped())
     drops = np.array([1 - max(row.forecast.worst for row in plain[members]) for members in some])
     bins = [rows for rows in equal_mass_bins(drops, NUM_BINS) if len(rows)]
     names = tuple(f"{drops[rows].min():.2f} to {drops[rows].max():.2f} (n = {len(rows)})" for rows in bins)
     shares = tuple(Group(action, tuple(_share(served, rows, action) for rows in bins)) for action in ACTIONS)
-    caption = (
-        f"Figure 3b, measured: actions by the point forecast, by predicted drop of the best merge, at {of.rho:.0%}."
-    )
+    caption = f"Figure 3b, measured: proposed actions by predicted drop of the best merge, at {of.rho:.0%}."
     return (Figure("mix", caption, Forest(names, shares, "share of the groups", 0.0)),) if bins else ()
 
 

@@ -9,14 +9,14 @@ from probe.bank.report.section import PAPER, Cell, Figure, Section, Table, Verdi
 from probe.bank.report.statistics import Estimate
 from probe.evaluation.evaluation import Evaluation
 from probe.evaluation.judged import NOTHING, Judgements
-from probe.evaluation.policy import Rule, bounded, forced, groups_of, pointed, serve
+from probe.evaluation.policy import Rule, bounded, forced, groups_of, hoped, serve
 from probe.evaluation.scores import auroc_lead, auroc_of
 from probe.evaluation.sections.rivals import lesson
 from probe.evaluation.served import Plan
 from probe.evaluation.settings import ALL_FAMILIES, MERGES
 from probe.signals import Family
 
-RULES: Mapping[str, Rule] = {"by the bound": bounded(), "by the point": pointed()}
+RULES: Mapping[str, Rule] = {"by the bound": bounded(), "proposed": hoped()}
 FORCED, PAIRWISE = "forced merge (no policy)", "pairwise only (no set model)"
 
 
@@ -27,9 +27,9 @@ def families(of: Evaluation) -> Section:
         return Section("families", title, gaps=("No predictor could be fitted.",))
     text = (
         "The predictor is fitted again without each family of signals; everything else is the same. *By the bound* "
-        "serves what Algorithm 1 serves: the best measured recipe of a group whose bound passes 0.85, or routing. *By "
-        "the point* serves what the point forecast passes: what would be verified. Ret is measured; a routed adapter "
-        "has 1, so a rule that routes all keeps all: read Ret beside the share that is kept separate.",
+        "serves what Algorithm 1 serves: the best measured recipe of a group whose bound passes 0.85, or routing. "
+        "*Proposed* serves what is likely enough to pass to be verified, whatever that would show. Ret is measured; a "
+        "routed adapter has 1, so a rule that routes all keeps all: read Ret beside the share that is kept separate.",
         "Protection of safety adapters is off here: the forecast alone is judged.",
     )
     tables = (_auroc_table(of), *(_policy_table(of, kind) for kind in NOTHING.by_kind), _alone_table(of))

@@ -29,7 +29,7 @@ def protocol(of: Evaluation) -> Section:
         "at that share: a bank keeps its early checkpoints.",
         "Baselines and the learned model are pair models, one adapter left out at a time (adapters that share a seed "
         f"or a preference together). Bounds, sets and policies need a whole predictor, fitted without each of "
-        f"{settings.num_groups} groups of adapters ({settings.num_large_groups} where it is fitted more often).",
+        f"{settings.num_groups} groups of adapters (for the cold start, of two of {settings.num_cold_groups}).",
         f"Options of the headline: {_options(settings.headline)}. Of all else: {_options(settings.repeated)}.",
         "Every interval is a 95 % bootstrap over adapters; differences are paired; n counts what is said beside it.",
     )

@@ -11,7 +11,7 @@ from probe.bank.report.section import Cell, Section, Table, present
 from probe.bank.report.statistics import Estimate
 from probe.evaluation.evaluation import Evaluation
 from probe.evaluation.judged import NOTHING, Judged, Judgements
-from probe.evaluation.policy import Rule, bounded, groups_of, pointed, serve
+from probe.evaluation.policy import Rule, bounded, groups_of, hoped, serve
 from probe.evaluation.scores import auroc_of
 from probe.evaluation.served import Plan
 from probe.evaluation.splits import Regime
@@ -30,7 +30,7 @@ LAMBDAS = (0.02, 0.05, 0.1, 0.2, LAMBDA_COST, 1.0)
 
 
 def sensitivity(of: Evaluation) -> Section:
-    """Return Table 4 over pairs, for what the bound serves and for what the point forecast would have verified."""
+    """Return Table 4 over pairs, for what the bound serves and for what would be verified."""
     title = "Table 4, measured: sensitivity"
     judged = of.predictors[Regime.BANK_AWARE].judged
     if not judged.get(of.rho, NOTHING).rows:
@@ -54,7 +54,7 @@ def _table(of: Evaluation, parameter: str, found: Iterator[Row]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for value, auroc, judged, rules in found:
         groups = groups_of(judged)
-        for name, rule in zip(("by the bound", "by the point"), rules, strict=True):
+        for name, rule in zip(("by the bound", "proposed"), rules, strict=True):
             plan = Plan(serve(groups, rule))
             if plan.served:
                 rows.append((value, auroc, name, plan.average, plan.worst, plan.modules, plan.separate))
@@ -71,7 +71,7 @@ def _by_rho(of: Evaluation) -> Iterator[Row]:
     for rho in of.rhos:
         pairs = _pairs(of, rho)
         if pairs.rows:
-            yield f"{rho:.0%}", auroc_of(pairs.plain_pairs), pairs, (bounded(), pointed())
+            yield f"{rho:.0%}", auroc_of(pairs.plain_pairs), pairs, (bounded(), hoped())
 
 
 def _by_threshold(of: Evaluation) -> Iterator[Row]:
@@ -79,7 +79,7 @@ def _by_threshold(of: Evaluation) -> Iterator[Row]:
     pairs = _pairs(of, of.rho)
     for gamma, delta in THRESHOLDS:
         relabelled = Judgements(tuple(_relabelled(row, ceilings, gamma, delta) for row in pairs.rows))
-        rules = bounded(1 - delta), pointed(1 - delta)
+        rules = bounded(1 - delta), hoped(1 - delta)
         yield f"{gamma:g}, {delta:g}", auroc_of(relabelled.plain_pairs), pairs, rules
 
 
@@ -94,4 +94,4 @@ def _relabelled(row: Judged, ceilings: Ceilings, gamma: float, delta: float) -> 
 def _by_lambda(of: Evaluation) -> Iterator[Row]:
     pairs = _pairs(of, of.rho)
     for cost in LAMBDAS:
-        yield f"{cost:g}", None, pairs, (bounded(lambda_cost=cost), pointed(lambda_cost=cost))
+        yield f"{cost:g}", None, pairs, (bounded(lambda_cost=cost), hoped(lambda_cost=cost))

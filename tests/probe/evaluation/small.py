@@ -18,7 +18,7 @@ OPTIONS = FitOptions(num_trees=20, depth=3, num_folds=3, columns_per_block=4)
 SETTINGS = Settings(
     rhos=(0.1,),
     num_groups=3,
-    num_large_groups=3,
+    num_cold_groups=3,
     families=(Family.RANK_SPACE, Family.GRADIENT),
     headline=OPTIONS,
     repeated=OPTIONS,

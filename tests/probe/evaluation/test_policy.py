@@ -14,7 +14,7 @@ from probe.evaluation.policy import (
     clairvoyant,
     forced,
     groups_of,
-    pointed,
+    hoped,
     serve,
     verified,
 )
@@ -31,8 +31,13 @@ def test_the_bound_serves_the_best_recipe_that_passes() -> None:
     better = judged(AB, (0.9, 0.9), (1.0, 1.0), radius=0.02, operator="ties")
     assert bounded()([UNSURE, GOOD, better]) is better
     assert bounded()([UNSURE]) is None
-    assert pointed()([UNSURE]) is UNSURE
-    assert pointed()([BAD]) is None
+
+
+def test_what_is_likely_enough_to_pass_is_proposed() -> None:
+    likely = judged(AB, (0.7, 0.9), (0.8, 0.9), radius=0.2, probability=0.4)
+    assert hoped()([likely]) is likely, "0.4 x (0.5 - 0.15 - 0.1) is worth a measurement"
+    assert hoped()([judged(AB, (0.7, 0.9), (0.8, 0.9), radius=0.2, probability=0.1)]) is None
+    assert hoped()([likely, GOOD]) is GOOD
 
 
 def test_a_score_that_does_not_beat_routing_routes() -> None:
