@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from serve import registrar
 from serve.admin import drop_in
-from tests.serve.bank import TinyBank
+from tests.serve.bank import TinyBank, eventually
 
 
 def load(bank: TinyBank, **fields: object) -> tuple[int, str | dict[str, object]]:
@@ -32,7 +32,7 @@ def test_loading_returns_when_the_adapter_is_served_and_unloading_when_it_is_gon
     answer = unload(ticking, lora_name="a", lora_int_id=1)
     assert answer == (200, "Success: LoRA adapter 'a' removed successfully.")
     assert ticking.registry.adapters() == ()
-    assert not any(replica.resident for replica in ticking.engine.replicas)
+    eventually(lambda: not any(replica.resident for replica in ticking.engine.replicas))
 
 
 @pytest.mark.parametrize(
