@@ -33,7 +33,7 @@ class EarlyAction:
     group
         What it would share a module with, itself included, and how; None is the action route.
     is_bounded
-        Whether every bound passes the target; else the point forecast alone does, and a measurement has to show it.
+        Whether every bound passes the target; else it is only likely enough to, and a measurement has to show it.
     reason
         One sentence.
     """
