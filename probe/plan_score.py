@@ -81,16 +81,18 @@ def passing_chance(
     """Return the probability (0..1) that every member is measured to keep `target`, at most.
 
     No merge is likelier to pass than it is to be safe, nor than any of its members is to keep enough, of which a
-    forecast's own bound tells how far it errs.
+    forecast's own bound tells how far it errs. Where there is no bound, the forecast itself has to pass.
 
     Parameters
     ----------
     lower_bounds
-        Member -> one-sided bound at the confidence `probe.retention.CONFIDENCE`; -inf says nothing.
+        Member -> one-sided bound at the confidence `probe.retention.CONFIDENCE`; -inf is none.
     """
     chance = safe_probability
     for member, kept in retention.items():
         error = max((kept - lower_bounds[member]) / ONE_SIDED, MIN_ERROR)
         if math.isfinite(error):
             chance = min(chance, 0.5 * math.erfc((target - kept) / error / math.sqrt(2)))
+        elif kept < target:
+            return 0.0
     return chance

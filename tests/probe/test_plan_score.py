@@ -61,4 +61,6 @@ def test_no_merge_is_likelier_to_pass_than_any_member() -> None:
     assert passing_chance(retention, bounds, 0.9, 0.85) == pytest.approx(0.3085, abs=1e-3), "half a deviation short"
     assert passing_chance(retention, bounds, 0.2, 0.85) == 0.2
     assert passing_chance({"a": 0.5}, {"a": 0.5}, 0.9, 0.85) == pytest.approx(0.0, abs=1e-9)
-    assert passing_chance({"a": 0.5}, {"a": -math.inf}, 0.9, 0.85) == 0.9, "no bound says nothing"
+    unbounded = {"a": -math.inf}
+    assert passing_chance({"a": 0.9}, unbounded, 0.6, 0.85) == 0.6
+    assert passing_chance({"a": 0.8}, unbounded, 0.6, 0.85) == 0.0, "no bound: the forecast itself has to pass"
