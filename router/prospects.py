@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -141,14 +142,8 @@ class Prospects:
         num_looks = self.ledger.num_measured.get(members, 0)
         if members in self.ledger.passed_sets or num_looks >= MAX_RECIPES:
             return Prospect(closest=closest)
-        tried = self.ledger.tried.get(members, frozenset())
         target = self.settings.target_retention
-        shortfall = self._shortfall(members)
-        untried = [
-            one
-            for one in options
-            if (not shortfall or one.is_hopeful(target + shortfall)) and not (tried and one.recipe.key in tried)
-        ]
+        untried = self._untried(members, options)
         feasible = best_action(untried, self.weights, self.settings)
         hope = max((one for one in untried if not one.is_feasible(target)), key=self._expected, default=None)
         expected = self._expected(hope) if hope else 0.0
@@ -157,6 +152,13 @@ class Prospects:
             self._group(hope, expected) if hope and expected > self.settings.hysteresis else None,
             closest,
         )
+
+    def _untried(self, members: Members, options: Iterable[Option]) -> list[Option]:
+        """Return the options that have no verdict, and that promise more than what was missed by parts of the set."""
+        tried = self.ledger.tried.get(members, frozenset())
+        shortfall = self._shortfall(members)
+        enough = self.settings.target_retention + shortfall if shortfall else -math.inf
+        return [one for one in options if one.is_hopeful(enough) and not (tried and one.recipe.key in tried)]
 
     def _shortfall(self, members: Members) -> float:
         """Return by how much a forecast of a set must beat the target: what was promised too much of a part of it."""

@@ -64,13 +64,15 @@ class Served:
 
 Rule = Callable[[Sequence[Judged]], Judged | None]
 """Recipes that were measured of one group -> the one that is served; None routes."""
-Retention = Callable[[Judged], Sequence[float]]
-"""Ret of every member that a rule goes by."""
+Gain = Callable[[Judged], float]
+"""What a rule expects a recipe to add to the score of a plan."""
 
 
 def bounded(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
     """Return Algorithm 1: of the recipes whose worst lower bound reaches the target, the best, if it beats routing."""
-    return _best(lambda one: one.forecast.worst_lower_bound >= target, _forecast, lambda_cost)
+    return _best(
+        lambda one: _gain(one.forecast.retention, lambda_cost), lambda one: one.forecast.worst_lower_bound >= target
+    )
 
 
 def hoped(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
@@ -83,11 +85,7 @@ def hoped(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) ->
         chance = passing_chance(kept, bounds, forecast.safe_probability, target)
         return expected_gain(kept, uniform, lambda_cost, target, chance)
 
-    def choose(candidates: Sequence[Judged]) -> Judged | None:
-        best = max(candidates, key=expected)
-        return best if expected(best) > MIN_IMPROVEMENT else None
-
-    return choose
+    return _best(expected, lambda _: True, MIN_IMPROVEMENT)
 
 
 def forced(candidates: Sequence[Judged]) -> Judged | None:
@@ -105,14 +103,16 @@ def always(operator: str) -> Rule:
 
 def clairvoyant(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
     """Return the rule that knows the labels: the best recipe that was measured to reach the target."""
-    return _best(lambda one: one.worst >= target, _measured, lambda_cost)
+    return _best(lambda one: _gain(one.retention, lambda_cost), lambda one: one.worst >= target)
 
 
-def _best(is_feasible: Callable[[Judged], bool], retention: Retention, lambda_cost: float) -> Rule:
+def _best(gain: Gain, is_feasible: Callable[[Judged], bool], least: float = 0.0) -> Rule:
+    """Return the rule that chooses the feasible recipe that adds most, if that is more than the least."""
+
     def choose(candidates: Sequence[Judged]) -> Judged | None:
-        gains = [(_gain(retention(one), lambda_cost), one) for one in candidates if is_feasible(one)]
-        best, chosen = max(gains, key=lambda found: found[0], default=(0.0, None))
-        return chosen if best > 0 else None
+        gains = [(gain(one), one) for one in candidates if is_feasible(one)]
+        best, chosen = max(gains, key=lambda found: found[0], default=(least, None))
+        return chosen if best > least else None
 
     return choose
 
@@ -122,14 +122,6 @@ def _gain(retention: Sequence[float], lambda_cost: float) -> float:
     size = len(retention)
     merged = plan_score(((1.0, ret) for ret in retention), 1, lambda_cost)
     return merged - plan_score([(1.0, 1.0)] * size, size, lambda_cost)
-
-
-def _forecast(one: Judged) -> Sequence[float]:
-    return one.forecast.retention
-
-
-def _measured(one: Judged) -> Sequence[float]:
-    return one.retention
 
 
 def groups_of(judgements: Judgements) -> Mapping[tuple[str, ...], tuple[Judged, ...]]:

@@ -15,9 +15,10 @@ import pytest
 
 from probe.bank.data_card import data_card
 from probe.bank.labelling.bank import PARTS, label_bank
+from probe.bank.labelling.follow_up import CLOSE
 from probe.bank.labelling.journal import JournalError
 from probe.bank.labelling.members import BankError, read_bank
-from probe.bank.labelling.plan import CLOSE, LABEL_PLANS, LabelPlan
+from probe.bank.labelling.plan import LABEL_PLANS, LabelPlan
 from probe.bank.labelling.sessions import Session
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.measuring import Evaluator

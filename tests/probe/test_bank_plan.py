@@ -8,15 +8,14 @@ from itertools import combinations
 
 import pytest
 
+from probe.bank.labelling.follow_up import closer, reworked
 from probe.bank.labelling.measurement import Measurement, MeasurementError, Stage, merged
 from probe.bank.labelling.plan import (
     LABEL_PLANS,
     OPERATORS_FOR_ALL,
     OPERATORS_WITH_DATA,
     LabelPlan,
-    closer,
     planned,
-    reworked,
 )
 from probe.bank.records import AdapterRecord, Label
 from tests.tiny import NUM_LAYERS, random_update

@@ -9,11 +9,12 @@ from itertools import chain
 
 from probe.bank.ceilings import RowSet, row_set
 from probe.bank.labelling.entry import Entry
+from probe.bank.labelling.follow_up import closer, further, reworked
 from probe.bank.labelling.journal import Journal
 from probe.bank.labelling.labeller import measure
 from probe.bank.labelling.measurement import Measurement, Stage
 from probe.bank.labelling.members import Member
-from probe.bank.labelling.plan import closer, further, planned, reworked
+from probe.bank.labelling.plan import planned
 from probe.bank.labelling.pool import Call, Pool, Progress
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.measuring import Answered
