@@ -79,8 +79,13 @@ class Proof:
         return self.worth.estimate(self.areas[MERGEPROBE] / self.areas[ORACLE])
 
     @property
-    def verification_share(self) -> Estimate:
-        """Merges that MergeProbe measured, over those that a random order measures for as good a plan."""
+    def verification_share(self) -> Estimate | None:
+        """Merges that MergeProbe measured, over those that a random order measures for as good a plan.
+
+        None where MergeProbe merges nothing, for which nothing has to be measured.
+        """
+        if not self.contest.mergeprobe.plans[0]:
+            return None
         random, own = np.array(self.contest.random_verifications), self.outcomes[MERGEPROBE].num_verified
         drawn = generator().choice(random, size=(len(random), len(random))).mean(axis=1)
         return estimate(own / float(random.mean()), own / drawn, len(random), "random orders")

@@ -19,7 +19,7 @@ from serve.cli import app
 from serve.proof.contest import Outcome
 from serve.proof.engine import questions
 from serve.proof.methods import MERGEPROBE
-from serve.proof.proof import Proof
+from serve.proof.proof import Proof, prove
 from serve.proof.recorded_bank import ServedBank
 from serve.proof.sections import TITLE, sections_of, served_plans
 
@@ -57,6 +57,15 @@ def test_the_report_has_a_row_a_method_and_a_verdict_an_aim(proof: Proof, tmp_pa
     assert verdicts["worst"]["outcome"] == "confirmed"
     assert verdicts["verifications"]["outcome"] == "confirmed"
     assert "Served by the engine" not in text
+
+
+def test_a_plan_that_merges_nothing_is_told_as_such(records: Records, predictor: Predictor, tmp_path: Path) -> None:
+    nothing = prove(records, predictor, target=1.0)
+    assert nothing.contest.mergeprobe.plans == ((),)
+    assert nothing.verification_share is None, "nothing has to be measured for it"
+    write_report(sections_of(nothing), tmp_path, TITLE)
+    verdicts = {one["key"]: one for one in json.loads((tmp_path / "report.json").read_text())["verdicts"]}
+    assert verdicts["verifications"]["outcome"] == "undecided"
 
 
 def test_served_plans_are_told_by_what_the_engine_answered(proof: Proof) -> None:
