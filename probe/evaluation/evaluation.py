@@ -26,9 +26,9 @@ from probe.predictors.dataset import schema_of
 from probe.predictors.folds import adapter_folds
 from probe.predictors.known_features import FINAL, KnownFeatures
 from probe.predictors.options import FitOptions
+from probe.progress import OnProgress, silent
 from probe.signals import Family
 
-OnProgress = Callable[[str, int, int], None]
 """(what is fitted, how much of all is done, of how much), in units that take about the same time."""
 PAIR_COST, PREDICTOR_COST = 1, 6
 """What one fit of a pair model, and of a predictor, takes, one beside the other."""
@@ -82,7 +82,7 @@ class Evaluation:
 def evaluate(
     records: Records,
     settings: Settings = Settings(),  # noqa: B008 - frozen
-    on_progress: OnProgress = lambda _doing, _done, _total: None,
+    on_progress: OnProgress = silent,
     now: Callable[[], float] = time.monotonic,
 ) -> Evaluation:
     """Fit everything that an evaluation needs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from probe.forecasting.seen_adapter import ForecastingError, SeenAdapter
 from probe.predictors.forecast import AdapterEvidence, Evidence
 from probe.profiles import AdapterProfile, CrossTask
 from probe.profiling import MAX_ROWS, Profiler
+from probe.progress import OnProgress, silent
 from probe.rows import first_rows
 from probe.signals import Pair
 from probe.vectors import PairFeatures, Vector
@@ -29,8 +30,6 @@ bank's own planner compares none with more (`router.partition.EXACT_LIMIT`)."""
 
 PairKey = tuple[str, str]
 """Revisions."""
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done, of how many."""
 
 
 class NothingLearntYet(ForecastingError):
@@ -122,7 +121,7 @@ def compare(
     profiler: Profiler,
     *,
     calibrates: bool,
-    on_progress: Progress = lambda _doing, _done, _total: None,
+    on_progress: OnProgress = silent,
 ) -> Comparison:
     """Measure the signals of an adapter and of its pairs with known ones.
 

@@ -19,7 +19,7 @@ Vovk, "Cross-conformal predictors", Ann. Math. Artif. Intell. 74 (2015). Barber,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
@@ -33,14 +33,13 @@ from probe.predictors.pair_model import PairForecasts, PairModel
 from probe.predictors.pair_training import fit_pair_model
 from probe.predictors.schema import SIGNALS, Missing, Schema
 from probe.predictors.views import BANK_AWARE, COLD_START
+from probe.progress import OnProgress
 
 MIN_LABELS = 10
 """Labels that a model without some folds needs; rows that it would have forecast are left out instead."""
 
 FoldPair = tuple[int, int]
 """Folds that a model was fitted without, ascending; twice the same is that one alone."""
-OnProgress = Callable[[str, int, int], None]
-"""(what is done, how much of it, of how much)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +115,3 @@ def _forecast(
         found = model(blanked(design[own], schema, missing))
         retention[own], margin[own] = found.retention, found.margin
     return PairForecasts(retention, margin)
-
-
-def silent(_doing: str, _done: int, _total: int) -> None:
-    """Show no progress."""

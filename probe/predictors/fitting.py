@@ -12,7 +12,7 @@ from probe.bank.records import Records
 from probe.predictors.artefact import Artefact
 from probe.predictors.calibration import calibrate
 from probe.predictors.card import Card
-from probe.predictors.cross_fit import OnProgress, cross_fit, silent
+from probe.predictors.cross_fit import cross_fit
 from probe.predictors.dataset import PairRows, pair_rows, schema_of, set_rows
 from probe.predictors.folds import adapter_folds
 from probe.predictors.forecast import PredictorError
@@ -24,6 +24,7 @@ from probe.predictors.pair_training import fit_pair_model
 from probe.predictors.predictor import Predictor
 from probe.predictors.predictor import write_predictor as write_predictor
 from probe.predictors.set_fit import fit_sets
+from probe.progress import OnProgress, silent
 
 MIN_ADAPTERS = 8
 MIN_LABELS = 40

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.predictors.compared import Compared, HeldOut
-from probe.predictors.cross_fit import CrossFit, FoldPair, OnProgress
+from probe.predictors.cross_fit import CrossFit, FoldPair
 from probe.predictors.dataset import SetRow
 from probe.predictors.design import Side, blanked, design, sides_of
 from probe.predictors.forecast import Merge
@@ -28,6 +28,7 @@ from probe.predictors.set_inputs import PairMatrix, Question, SetReader
 from probe.predictors.set_model import SetModel, without_labels
 from probe.predictors.set_training import SetTargets, fit_set_model
 from probe.predictors.views import COLD_START, View, view_of
+from probe.progress import OnProgress
 from probe.vectors import Vector
 
 CHUNK = 2048

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-OnProgress = Callable[[str, int, int], None]
-"""Told what is done, how much of it is, and how much there is in all."""
+from probe.progress import OnProgress
 
 SECONDS_BETWEEN_LINES = 30.0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from probe.bank.labelling.members import Member, read_bank
+from probe.progress import OnProgress, silent
 from probe.rows import Row, read_rows
 from router.records import BASE, Recipe
 from serve.config import Config
@@ -18,9 +19,6 @@ from serve.proof.contest import Plan
 from serve.proof.recorded_bank import ProofError, RecordedBank, merged_module, separate_name
 
 DOING = "rows asked of the engine"
-
-OnProgress = Callable[[str, int, int], None]
-
 
 Question = tuple[str, str]
 """A module, and the adapter whose rows it is asked."""
@@ -50,7 +48,7 @@ def served_scores(
     folder: Path,
     journal: Path,
     start: Callable[[], Engine],
-    on_progress: OnProgress = lambda _doing, _done, _total: None,
+    on_progress: OnProgress = silent,
 ) -> Known:
     """Serve every module of some plans with vLLM and return (module, adapter) -> scores of the rows left.
 

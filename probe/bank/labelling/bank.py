@@ -16,12 +16,13 @@ from probe.bank.labelling.feature_rows import measure_features
 from probe.bank.labelling.labels import LabelJournal, measure_labels
 from probe.bank.labelling.measurement import Stage
 from probe.bank.labelling.members import Member, read_bank
-from probe.bank.labelling.pool import Progress, pool
+from probe.bank.labelling.pool import pool
 from probe.bank.labelling.sessions import PILOT_FILE, Session, Sessions
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.record_files import write_records, write_text
 from probe.bank.records import Facts, Records, apart_from_guests
 from probe.base_model import read_base_shapes
+from probe.progress import OnProgress, silent
 
 FEATURES = "features"
 PARTS: tuple[str, ...] = (*Stage, FEATURES)
@@ -37,7 +38,7 @@ def label_bank(
     *,
     jobs: int = 1,
     only: Collection[str] = PARTS,
-    on_progress: Progress = lambda _doing, _done, _total: None,
+    on_progress: OnProgress = silent,
 ) -> Records:
     """Measure what the journals lack, and write records of everything that was measured so far.
 

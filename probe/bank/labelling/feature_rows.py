@@ -11,7 +11,7 @@ from probe.bank.labelling.calibrating import adapter_folder, fractions, profiler
 from probe.bank.labelling.feature_journal import FeatureJournal, State
 from probe.bank.labelling.members import Member
 from probe.bank.labelling.pair_plan import ComparedPair, Rhos, compared_pairs
-from probe.bank.labelling.pool import Call, Pool, Progress
+from probe.bank.labelling.pool import Call, Pool
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.records import FeatureRow, Label
 from probe.calibration import Displacements
@@ -25,6 +25,7 @@ from probe.features import (
     pair_features,
 )
 from probe.profiles import CrossTask, JointLoss
+from probe.progress import OnProgress
 
 STATES_A_CALL = 16
 """Adapters that one piece of work moves the same rows by: little is lost when it is killed, and little of it is the
@@ -40,7 +41,7 @@ def measure_features(
     journal: FeatureJournal,
     labels: Iterable[Label],
     pool: Pool,
-    on_progress: Progress,
+    on_progress: OnProgress,
 ) -> None:
     """Measure what is missing: adapters first, then pairs, in the order of `compared_pairs`."""
     known = {name: fractions(member) for name, member in members.items()}
@@ -56,7 +57,7 @@ class _Measuring:
     members: Mapping[str, Member]
     journal: FeatureJournal
     pool: Pool
-    on_progress: Progress
+    on_progress: OnProgress
 
     def adapters(self, known: Mapping[str, Sequence[float]]) -> None:
         """Measure adapters at the shares of training at which they are known."""

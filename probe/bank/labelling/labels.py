@@ -15,11 +15,12 @@ from probe.bank.labelling.labeller import measure
 from probe.bank.labelling.measurement import Measurement, Stage
 from probe.bank.labelling.members import Member
 from probe.bank.labelling.plan import planned
-from probe.bank.labelling.pool import Call, Pool, Progress
+from probe.bank.labelling.pool import Call, Pool
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.measuring import Answered
 from probe.bank.records import Label
 from probe.operators import OPERATORS
+from probe.progress import OnProgress
 
 JOURNAL_FILE = "labels.jsonl"
 
@@ -98,7 +99,7 @@ def measure_labels(
     members: Mapping[str, Member],
     journal: LabelJournal,
     pool: Pool,
-    on_progress: Progress,
+    on_progress: OnProgress,
     only: Collection[Stage] = tuple(Stage),
 ) -> None:
     """Measure what the journal lacks.
@@ -127,7 +128,7 @@ def _measure(
     members: Mapping[str, Member],
     pool: Pool,
     journal: LabelJournal,
-    on_progress: Progress,
+    on_progress: OnProgress,
     doing: str,
     measurements: Sequence[Measurement],
 ) -> None:

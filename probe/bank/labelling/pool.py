@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 from probe.bank.processes import begin_work
 
 Result = TypeVar("Result")
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 Call = tuple[Any, ...]
 """Arguments of one piece of work."""
 

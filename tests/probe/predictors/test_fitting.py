@@ -10,7 +10,7 @@ import pytest
 from probe.bank.records import Records
 from probe.predictors import pair_training
 from probe.predictors.card import ViewMetrics
-from probe.predictors.cross_fit import cross_fit, silent
+from probe.predictors.cross_fit import cross_fit
 from probe.predictors.dataset import pair_rows, schema_of
 from probe.predictors.fitting import MIN_ADAPTERS, TooFewLabels, fit
 from probe.predictors.folds import adapter_folds
@@ -19,6 +19,7 @@ from probe.predictors.pair_training import fit_pair_model, related_columns
 from probe.predictors.predictor import Predictor
 from probe.predictors.schema import RECIPE, Schema
 from probe.predictors.views import BANK_AWARE, COLD_START
+from probe.progress import silent
 from probe.signals import Family
 from tests.planted_bank import HARM_SIGNAL, PLACE_SIGNAL, Planting, Truth, planted_bank
 from tests.probe.predictors.small import OPTIONS, evidence_of

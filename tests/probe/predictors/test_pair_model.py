@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from probe.predictors.cross_fit import cross_fit, silent
+from probe.predictors.cross_fit import cross_fit
 from probe.predictors.dataset import PairRows, pair_rows, schema_of
 from probe.predictors.folds import adapter_folds
 from probe.predictors.pair_model import PairModel
 from probe.predictors.pair_training import fit_pair_model
 from probe.predictors.schema import RECIPE, Schema
 from probe.predictors.views import COLD_START
+from probe.progress import silent
 from probe.signals import Family
 from tests.planted_bank import Planting, planted_bank
 from tests.probe.predictors.small import OPTIONS
