@@ -65,7 +65,8 @@ FIGURES := probe/bank/data/figures
 figures: install
 	$(BIN)/mergeprobe bank report --out $(STATE)/figures/report
 	$(BIN)/mergeprobe evaluate --out $(STATE)/figures/evaluation
-	cp $(STATE)/figures/report/conflict-domains-ta.png $(STATE)/figures/evaluation/regimes-auroc.png $(FIGURES)
+	$(BIN)/mergeprobe prove --out $(STATE)/figures/proof
+	cd $(STATE)/figures && cp report/conflict-domains-ta.png evaluation/regimes-auroc.png proof/retention-cost.png $(abspath $(FIGURES))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -117,7 +117,7 @@ def _curve(proof: Proof) -> Section:
     series = [_series(proof, name, curve) for name, curve in proof.curves.items()]
     series.append(_series(proof, "merge all / all separate", list(ends.values())))
     figure = Figure(
-        "curve",
+        "cost",
         "Mean retention over what a plan costs, measured on report rows; 95 % intervals over rows.",
         Curves(tuple(series), "engine modules an adapter", "mean Ret", reference=1.0),
     )
@@ -130,7 +130,7 @@ def _curve(proof: Proof) -> Section:
         "Between merging all by the best operator in hindsight and merging nothing, where every curve begins and ends; "
         "over the curve's width, so 1 would be to lose nothing at any cost.",
     )
-    return Section("curve", "Retention and cost", tables=(table,), figures=(figure,))
+    return Section("retention", "Retention and cost", tables=(table,), figures=(figure,))
 
 
 def _series(proof: Proof, name: str, outcomes: Sequence[Outcome]) -> Series:

@@ -88,4 +88,4 @@ def test_the_command_tells_from_files(records: Records, predictor: Predictor, tm
     told = CliRunner().invoke(app, words)
     assert told.exit_code == 0, told.output
     assert "confirmed" in told.output
-    assert {path.name for path in out.iterdir()} >= {"report.md", "report.html", "curve-curve.png"}
+    assert {path.name for path in out.iterdir()} >= {"report.md", "report.html", "retention-cost.png"}
