@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from probe.bank.report.pages import html, in_words, markdown
+from probe.bank.report.plots import spaced_ticks
 from probe.bank.report.section import Section, Table
 from probe.bank.report.statistics import Estimate
 
@@ -30,3 +31,8 @@ def test_an_interval_and_a_count_stay_on_one_line() -> None:
 def test_there_is_no_negative_zero() -> None:
     assert in_words(-0.0001) == "0.000"
     assert in_words(Estimate(-0.001, -0.002, -0.0, 3, "x"), "x") == "0.00 [0.00, 0.00], n = 3"
+
+
+def test_labels_of_an_axis_do_not_touch() -> None:
+    assert spaced_ticks({0.5, 0.75, 0.99, 0.995, 1.0}, is_log=False) == [1.0, 0.75, 0.5]
+    assert spaced_ticks({2.0, 5.0, 10.0, 100.0}, is_log=True) == [100.0, 10.0, 5.0, 2.0]

@@ -20,6 +20,8 @@ _DPI = 130
 _GREY = "#777777"
 _DARK_FROM = 0.6
 """Share of the colour scale from which a cell wants white digits."""
+_MIN_TICK_GAP = 0.03
+"""Share of an axis between two labels."""
 _MAX_ANNOTATED = 12
 """Rows of a heat map up to which digits fit its cells."""
 
@@ -128,11 +130,22 @@ def _curves(axes: Axes, chart: Curves) -> None:
         )
     if chart.reference is not None:
         axes.axhline(chart.reference, color=_GREY, linewidth=1, linestyle="--", zorder=0)
-    ticks = sorted({x for series in chart.series for x in series.x})
+    ticks = spaced_ticks({x for series in chart.series for x in series.x}, chart.is_log)
     axes.set_xscale("log" if chart.is_log else "linear")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     _finish(axes, chart)
+
+
+def spaced_ticks(places: set[float], is_log: bool) -> list[float]:
+    """Return places whose labels do not touch, from the largest down."""
+    ordered = sorted(places, reverse=True)
+    at = np.log(ordered) if is_log else np.array(ordered)
+    kept: list[int] = []
+    for place in range(len(ordered)):
+        if not kept or at[kept[-1]] - at[place] >= _MIN_TICK_GAP * (at[0] - at[-1]):
+            kept.append(place)
+    return [ordered[place] for place in kept]
 
 
 def _named(name: str, estimates: tuple[Estimate, ...]) -> str:
