@@ -19,7 +19,8 @@ LIMITS = (
     "Pairs share adapters, so labels are not independent: resample adapters, not labels.",
     "Retention is a ratio over a gain; labels whose gain is under 2 standard errors are kept here and marked "
     "(`is_sound` 0), and must be left out of any figure.",
-    "Rows beyond the first 96 were asked only where a label lay near the safe threshold, so `num_rows` is not random.",
+    "Where labels differ in rows, the further ones were asked because a label lay near the safe threshold: `num_rows` is "
+    "not random.",
     "U* is the best of this bank's adapters that were asked the same rows, which are the ordinary ones of the domain "
     "and those trained for these rows: another bank has another U*, G and M.",
     "Safety here means refusing harmful requests of a template and answering benign ones; it is no safety benchmark.",

@@ -7,7 +7,7 @@ from probe.bank.data_card import data_card
 from probe.bank.gate import pilot_gate
 from probe.bank.labelling.bank import CARD_FILE
 from probe.bank.presets import PRESETS
-from probe.bank.record_files import SHIPPED_RECORDS, read_records
+from probe.bank.record_files import SHIPPED_HELD_OUT, SHIPPED_RECORDS, read_records
 
 PILOT = SHIPPED / "pilot"
 MAX_BYTES = 20 << 20
@@ -33,6 +33,15 @@ def test_the_measured_bank_is_that_of_its_preset_and_its_card_is_its_own() -> No
     assert records.facts.bank == "cpu"
     assert records.facts.pilot == read_records(PILOT).facts.pilot
     assert (SHIPPED_RECORDS / CARD_FILE).read_text(encoding="utf-8") == data_card(records)
+
+
+def test_no_predictor_was_fitted_on_the_held_out_bank() -> None:
+    records, fitted = read_records(SHIPPED_HELD_OUT), read_records(SHIPPED_RECORDS)
+    assert {adapter.name for adapter in records.adapters} == {recipe.name for recipe in PRESETS["held-out"].recipes}
+    for key in ("name", "revision", "row_set"):
+        seen, new = ({getattr(one, key) for one in bank.adapters} for bank in (fitted, records))
+        assert not seen & new, key
+    assert (SHIPPED_HELD_OUT / CARD_FILE).read_text(encoding="utf-8") == data_card(records)
 
 
 def test_records_are_small_enough_for_a_package() -> None:
