@@ -19,7 +19,7 @@ LIMITS = (
     "Pairs share adapters, so labels are not independent: resample adapters, not labels.",
     "Retention is a ratio over a gain; labels whose gain is under 2 standard errors are kept here and marked "
     "(`is_sound` 0), and must be left out of any figure.",
-    "Where labels differ in rows, the further ones were asked because a label lay near the safe threshold: `num_rows` is "
+    "Where labels differ in rows, the further ones were asked because the verdict on a merge was open: `num_rows` is "
     "not random.",
     "U* is the best of this bank's adapters that were asked the same rows, which are the ordinary ones of the domain "
     "and those trained for these rows: another bank has another U*, G and M.",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from probe.bank.report.charts import Curves, Series
 from probe.bank.report.section import OURS, Cell, Figure, Section, Table, Verdict, escaped
 from serve.proof.contest import Outcome, Plan, num_modules
+from serve.proof.hindsight import hindsight
 from serve.proof.methods import MERGE_ALL, MERGE_FREE, MERGEPROBE
 from serve.proof.proof import Proof
 from serve.proof.recorded_bank import ServedBank
@@ -19,7 +20,14 @@ SHOWN_FIXED = ("ta", "ties")
 
 def sections_of(proof: Proof, served: ServedBank | None = None) -> tuple[Section, ...]:
     """Return the sections of the report on a proof; `served` holds what the engine answered under `served_plans`."""
-    return (_overview(proof), _compared(proof), *_served(proof, served), _curve(proof), _aims(proof))
+    return (
+        _overview(proof),
+        _compared(proof),
+        *_served(proof, served),
+        _curve(proof),
+        hindsight(proof.contest),
+        _aims(proof),
+    )
 
 
 def served_plans(proof: Proof) -> dict[str, Plan]:

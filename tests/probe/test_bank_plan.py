@@ -256,6 +256,15 @@ def test_further_rows_are_asked_of_bases_and_adapters_alone_and_then_where_the_v
     assert [one.operator for one in found[2:]] == ["mean", "ta"], "34 of 40 is closer to 0.85 than 33"
 
 
+def test_no_further_rows_are_asked_where_they_could_not_turn_the_verdict() -> None:
+    pair = ("math-0", "math-1")
+    first, second = (merged(Stage.PAIRS, pair, operator) for operator in ("ta", "mean"))
+    decided = [label(pair, "math-0", 34), label(pair, "math-1", 5)]
+    open_twice = [label(pair, "math-0", 33, "mean"), label(pair, "math-1", 40, "mean")]
+    found = closer({first: decided, second: open_twice}, BANK, LabelPlan())
+    assert [(one.operator, one.asked) for one in found if len(one.members) > 1] == [("mean", ("math-0",))]
+
+
 def test_a_pruned_band_is_every_module_of_its_layers() -> None:
     updates = {"a": random_update(0), "b": random_update(1)}
     lower = Measurement(Stage.REWORKED, ("a", "b"), ("a", "b"), "ta", pruned="b:lower").recipe(updates, 8)

@@ -17,8 +17,8 @@ from probe.layers import BANDS
 from probe.plan_score import TARGET_RETENTION
 
 CLOSE = 1.0
-"""Standard errors around `TARGET_RETENTION` within which further rows are asked: beyond it they would seldom turn the
-verdict, and cost four times the label."""
+"""Standard errors around `TARGET_RETENTION` within which a verdict is open: beyond it further rows would seldom turn
+it, and they cost three times the label."""
 SHARES = ((1.0, 0.5), (0.5, 1.0), (1.0, 0.25))
 """Weights of (victim, other)."""
 
@@ -71,7 +71,7 @@ def _rework(label: Label) -> Iterator[Measurement]:
 def closer(
     asked: Mapping[Measurement, Iterable[Label]], adapters: Sequence[AdapterRecord], spec: LabelPlan
 ) -> tuple[Measurement, ...]:
-    """Return what asks further rows wherever the verdict is close: the base and the adapter alone, then the closest.
+    """Return what asks further rows wherever a verdict is open: the base and the adapters alone, then the closest.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def closer(
         return ()
     merges = {one: labels for one, labels in asked.items() if len(one.members) > 1}
     close = sorted(
-        ((one, label) for one, labels in merges.items() for label in labels if is_close(label)),
+        ((one, label) for one, labels in merges.items() for label in open_labels(tuple(labels))),
         key=lambda found: _distance(found[1]),
     )
     names = {label.adapter for _, label in close}
@@ -100,8 +100,13 @@ def further(measurement: Measurement) -> Measurement:
     return replace(measurement, stage=Stage.CLOSER, is_further=True)
 
 
-def is_close(label: Label) -> bool:
-    """Say whether the retention lies within `CLOSE` standard errors of the safe threshold."""
+def open_labels(labels: Sequence[Label]) -> tuple[Label, ...]:
+    """Return those of one module's labels that may turn the verdict on it: close ones, where no other member fails."""
+    failed = {label.adapter for label in labels if label.retention.value < TARGET_RETENTION and not _is_close(label)}
+    return tuple(label for label in labels if _is_close(label) and label.is_sound and not failed)
+
+
+def _is_close(label: Label) -> bool:
     # Without a positive gain the distance is NaN, and no number of rows mends that.
     return _distance(label) < CLOSE
 

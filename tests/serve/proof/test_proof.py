@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from probe.bank.record_files import write_records
 from probe.bank.records import Records
 from probe.bank.report.pages import write_report
+from probe.bank.report.statistics import Estimate
 from probe.predictors.fitting import write_predictor
 from probe.predictors.predictor import Predictor
 from router.records import Part
@@ -66,6 +67,18 @@ def test_a_plan_that_merges_nothing_is_told_as_such(records: Records, predictor:
     write_report(sections_of(nothing), tmp_path, TITLE)
     verdicts = {one["key"]: one for one in json.loads((tmp_path / "report.json").read_text())["verdicts"]}
     assert verdicts["verifications"]["outcome"] == "undecided"
+
+
+def test_forecasts_are_told_beside_what_was_measured(proof: Proof) -> None:
+    (table,) = next(one.tables for one in sections_of(proof) if one.key == "hindsight")
+    rows = {row[0]: [cell for cell in row[1:] if isinstance(cell, Estimate)] for row in table.rows}
+    assert rows.keys() == {"groups of 2", "groups of 3", "all"}
+    order, _, _, error, coverage = rows["all"]
+    assert order.n == len(proof.contest.bank.groups)
+    assert order.value > 0.5, "the planted signal tells what merges keep"
+    assert 0 < error.value < 0.3
+    assert coverage.n == sum(len(one.members) for one in proof.contest.bank.groups)
+    assert 0.8 <= coverage.value <= 1
 
 
 def test_served_plans_are_told_by_what_the_engine_answered(proof: Proof) -> None:
