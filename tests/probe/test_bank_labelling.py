@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from probe.bank.data_card import data_card
+from probe.bank.labelling import follow_up
 from probe.bank.labelling.bank import PARTS, label_bank
 from probe.bank.labelling.follow_up import open_labels
 from probe.bank.labelling.journal import JournalError
@@ -33,6 +34,14 @@ SESSION = Session("2026-01-02", "mergeprobe bank label tiny --out records", "a t
 
 class KilledError(Exception):
     """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _wide_verdicts() -> Iterator[None]:
+    """Leave verdicts open for longer: six rows open hardly any in so small a bank: no further row would be asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(follow_up, "CLOSE", 6.0)
+        yield
 
 
 @pytest.fixture(scope="module")
