@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
-from probe.operators import output_rank
+from probe.operators import joint_rank
 from probe.records import Pruned
 from router.bank_state import Settings
 from router.forecasts import ConflictPart
@@ -16,7 +16,7 @@ SHARES = (0.5, 0.25)
 
 
 def plain_recipes(members: Iterable[str], ranks: Mapping[str, int], settings: Settings) -> tuple[Recipe, ...]:
-    """Return the settings' recipes with all weights 1, at the largest member rank rounded up to the engine's.
+    """Return the settings' recipes with all weights 1, at a rank that holds all members, as far as the engine has it.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def plain_recipes(members: Iterable[str], ranks: Mapping[str, int], settings: Se
         Revision -> rank.
     """
     ordered = tuple(sorted(members))
-    rank = output_rank(max(ranks[member] for member in ordered), settings.output_ranks)
+    rank = joint_rank((ranks[member] for member in ordered), settings.output_ranks)
     weights = (1.0,) * len(ordered)
     return tuple(Recipe(operator, ordered, weights, norm, rank) for operator, norm in settings.recipes)
 

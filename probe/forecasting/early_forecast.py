@@ -10,7 +10,7 @@ from probe.bank.labelling.measurement import NORMS
 from probe.bank.labelling.plan import LabelPlan
 from probe.forecasting.comparison import Comparison
 from probe.forecasting.conflict import Conflict
-from probe.operators import OUTPUT_RANKS, output_rank
+from probe.operators import OUTPUT_RANKS, joint_rank
 from probe.predictors.design import missing_of
 from probe.predictors.forecast import Evidence, Forecast, Merge, MergeRecipe
 from probe.predictors.predictor import Predictor
@@ -128,7 +128,7 @@ def forecast(
     Parameters
     ----------
     recipes
-        Plain merges; their rank is set to that of the larger member, rounded up to one of `output_ranks`.
+        Plain merges; their rank is the least of `output_ranks` that holds both members, or the largest.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def figures(found: EarlyForecast) -> dict[str, float]:
 
 
 def _rank(comparison: Comparison, other: str, output_ranks: Sequence[int]) -> int:
-    return output_rank(max(comparison.adapters[one].rank for one in (comparison.candidate, other)), output_ranks)
+    return joint_rank((comparison.adapters[one].rank for one in (comparison.candidate, other)), output_ranks)
 
 
 def _signals(comparison: Comparison, other: str, predictor: Predictor) -> str:

@@ -29,7 +29,7 @@ from probe.operators.linear import mean, task_arithmetic
 from probe.operators.merging import Merged, merge_with
 from probe.operators.operator import HyperParameter, Members, Need, Norm, Operator, Property, Space
 from probe.operators.pico import pico, pico_ties
-from probe.operators.recipe import OUTPUT_RANKS, MergeError, Recipe, output_rank
+from probe.operators.recipe import OUTPUT_RANKS, MergeError, Recipe, joint_rank, output_rank
 from probe.operators.regression import osrm_post, regmean, wudi_ridge
 from probe.operators.spectrum import iso, svc, tsv
 from probe.operators.subspace import ctm, ctm_ties
@@ -52,6 +52,7 @@ __all__ = [
     "Recipe",
     "Space",
     "Weight",
+    "joint_rank",
     "merge",
     "output_rank",
 ]

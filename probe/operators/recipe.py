@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from probe.factors import LoraFactor, LoraUpdate, canonical
@@ -55,6 +55,14 @@ def output_rank(largest: int, available: Sequence[int] = OUTPUT_RANKS) -> int:
     """Round a rank up to one that the engine has; an engine too small for it gives its largest."""
     ordered = sorted(available)
     return next((rank for rank in ordered if rank >= largest), ordered[-1])
+
+
+def joint_rank(ranks: Iterable[int], available: Sequence[int] = OUTPUT_RANKS) -> int:
+    """Return the rank that holds all members of a sum whole, rounded up; the engine's largest where it has no such.
+
+    An engine reserves its largest rank for every module, so that a merge of less would save nothing.
+    """
+    return output_rank(sum(ranks), available)
 
 
 def resolve_hyper_parameters(operator: Operator, given: Mapping[str, float]) -> Mapping[str, float]:

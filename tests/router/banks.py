@@ -19,7 +19,7 @@ def candidate(name: str, gain: Gain | None = CLEAR_GAIN, **fields: object) -> Ca
 def verdict(members: str, retention: float = 0.95, bound: float = 0.9, operator: str = "ta") -> Verdict:
     """Return a verdict on the adapters whose names are the letters of `members`."""
     revisions = tuple(sorted(f"r-{name}" for name in members))
-    recipe = Recipe(operator, revisions, (1.0,) * len(revisions), "mean_source", 8)
+    recipe = Recipe(operator, revisions, (1.0,) * len(revisions), "mean_source", 16)
     results = tuple(MemberResult(revision, retention, bound, retention, 0.02, 50, 50) for revision in revisions)
     return Verdict(recipe, f"m-{members}-{operator}", bound >= 0.85, "measured", results)
 

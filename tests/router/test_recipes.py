@@ -11,12 +11,17 @@ RANKS = {"a": 4, "b": 16, "c": 8}
 PLAIN = plain_recipes("cab", RANKS, Settings())[0]
 
 
-def test_plain_recipes_are_the_settings_with_sorted_members_and_the_engines_rank() -> None:
-    recipes = plain_recipes("cab", RANKS, Settings(output_ranks=(8, 16, 32)))
+def test_plain_recipes_are_the_settings_with_sorted_members_and_rank_for_all_of_them() -> None:
+    recipes = plain_recipes("cab", RANKS, Settings(output_ranks=(8, 16, 32, 64)))
     assert [(recipe.operator, recipe.norm) for recipe in recipes] == list(Settings().recipes)
     assert {(recipe.members, recipe.weights, recipe.rank) for recipe in recipes} == {
-        (("a", "b", "c"), (1.0, 1.0, 1.0), 16)
+        (("a", "b", "c"), (1.0, 1.0, 1.0), 32)
     }
+
+
+def test_a_merge_has_no_more_rank_than_the_engine() -> None:
+    assert plain_recipes("cab", RANKS, Settings(output_ranks=(8, 16)))[0].rank == 16
+    assert plain_recipes("ac", RANKS, Settings(output_ranks=(8, 16)))[0].rank == 16, "12 are rounded up"
 
 
 def test_each_member_in_turn_weighs_less() -> None:
