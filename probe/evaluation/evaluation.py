@@ -29,7 +29,6 @@ from probe.predictors.options import FitOptions
 from probe.progress import OnProgress, silent
 from probe.signals import Family
 
-"""(what is fitted, how much of all is done, of how much), in units that take about the same time."""
 PAIR_COST, PREDICTOR_COST = 1, 6
 """What one fit of a pair model, and of a predictor, takes, one beside the other."""
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from probe.evaluation.judged import PLAIN, Judged, Judgements
-from probe.plan_score import LAMBDA_COST, MIN_IMPROVEMENT, TARGET_RETENTION, expected_gain, passing_chance, plan_score
+from probe.plan_score import LAMBDA_COST, MIN_IMPROVEMENT, TARGET_RETENTION, expected_gain, group_gain, passing_chance
 
 ROUTE = "route"
 """The action of keeping every member separate."""
@@ -69,9 +69,9 @@ Gain = Callable[[Judged], float]
 
 
 def bounded(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
-    """Return Algorithm 1: of the recipes whose worst lower bound reaches the target, the best, if it beats routing."""
+    """Return Algorithm 1: of the recipes whose members' lower bounds all reach the target, the best, if it gains."""
     return _best(
-        lambda one: _gain(one.forecast.retention, lambda_cost), lambda one: one.forecast.worst_lower_bound >= target
+        lambda one: _gain(one, one.forecast.retention, lambda_cost), lambda one: min(one.forecast.lower_bound) >= target
     )
 
 
@@ -91,7 +91,7 @@ def hoped(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) ->
 def forced(candidates: Sequence[Judged]) -> Judged | None:
     """Merge plainly whatever is forecast, by the operator that is forecast to keep most."""
     plain = [one for one in candidates if one.action == PLAIN]
-    return max(plain, key=lambda one: _gain(one.forecast.retention, LAMBDA_COST), default=None)
+    return max(plain, key=lambda one: _gain(one, one.forecast.retention, LAMBDA_COST), default=None)
 
 
 def always(operator: str) -> Rule:
@@ -103,7 +103,7 @@ def always(operator: str) -> Rule:
 
 def clairvoyant(target: float = TARGET_RETENTION, lambda_cost: float = LAMBDA_COST) -> Rule:
     """Return the rule that knows the labels: the best recipe that was measured to reach the target."""
-    return _best(lambda one: _gain(one.retention, lambda_cost), lambda one: one.worst >= target)
+    return _best(lambda one: _gain(one, one.retention, lambda_cost), lambda one: one.worst >= target)
 
 
 def _best(gain: Gain, is_feasible: Callable[[Judged], bool], least: float = 0.0) -> Rule:
@@ -117,11 +117,10 @@ def _best(gain: Gain, is_feasible: Callable[[Judged], bool], least: float = 0.0)
     return choose
 
 
-def _gain(retention: Sequence[float], lambda_cost: float) -> float:
-    """Return the score of one module less that of separate ones."""
-    size = len(retention)
-    merged = plan_score(((1.0, ret) for ret in retention), 1, lambda_cost)
-    return merged - plan_score([(1.0, 1.0)] * size, size, lambda_cost)
+def _gain(one: Judged, retention: Sequence[float], lambda_cost: float) -> float:
+    """Return what merging adds to a plan's score, if the members keep so much."""
+    kept = dict(zip(one.members, retention, strict=True))
+    return group_gain(kept, dict.fromkeys(kept, 1.0), lambda_cost)
 
 
 def groups_of(judgements: Judgements) -> Mapping[tuple[str, ...], tuple[Judged, ...]]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from probe.bank.report.statistics import Estimate
-from probe.evaluation.judged import Judgements, Sides, Worst, same_merges
+from probe.evaluation.judged import Judgements, Safety, Sides, Worst, same_merges
 from probe.evaluation.metrics import (
     auroc,
     brier,
@@ -56,7 +56,7 @@ def spearman_of(judged: Judgements) -> Estimate:
 
 
 def p_value_of(judged: Judgements) -> float:
-    """Return the permutation p of `spearman_of`; NaN without members."""
+    """Return the permutation p of the rank correlation within size, action and operator; NaN without members."""
     sides = judged.sides
     if not len(sides.measured):
         return math.nan
@@ -90,15 +90,22 @@ def radius_of(judged: Judgements) -> float:
 def auroc_lead(one: Judgements, other: Judgements) -> Estimate:
     """Return by how much one learner's AUROC exceeds another's, on the merges that both were asked."""
     first, second = (judged.safety for judged in same_merges((one, other)))
-    metric = lead(*(auroc(one.probability, one.is_safe, one.compared) for one in (first, second)))
+    strata = _apart(first, second)
+    metric = lead(*(auroc(one.probability, one.is_safe, strata) for one in (first, second)))
     return over_adapters(metric, first.members, MERGES)
 
 
 def spearman_lead(one: Judgements, other: Judgements) -> Estimate:
     """Return by how much one learner's rank correlation exceeds another's, likewise."""
     first, second = (judged.sides for judged in same_merges((one, other)))
-    metric = lead(*(spearman(side.forecast, side.measured, side.compared) for side in (first, second)))
+    strata = _apart(first, second)
+    metric = lead(*(spearman(side.forecast, side.measured, strata) for side in (first, second)))
     return over_adapters(metric, first.members, SIDES)
+
+
+def _apart(first: Safety | Sides, second: Safety | Sides) -> list[str]:
+    """Return the strata within which both are compared: those of the one that has any, so that both are one figure."""
+    return [one or other for one, other in zip(first.compared, second.compared, strict=True)]
 
 
 def error_lead(one: Judgements, other: Judgements) -> Estimate:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from probe.bank.records import Label, Records
+from probe.predictors.labelled_merges import module_of
 
 SEED = 0
 _SCORES = tuple(f"{who}_{what}" for who in ("base", "single", "merged") for what in ("scores", "log_likelihoods"))
@@ -21,7 +22,7 @@ def fewer_merges(share: float) -> Teaching:
 
     def keep(label: Label) -> bool:
         # A module's own number in 0..1, whatever else there is: so shares are nested.
-        return zlib.crc32(repr(_module(label)).encode()) < share * 2**32
+        return zlib.crc32(repr(module_of(label)).encode()) < share * 2**32
 
     return lambda records: replace(
         records, labels=tuple(label for label in records.labels if _is_alone(label) or keep(label))
@@ -65,7 +66,7 @@ def shuffled(records: Records) -> Records:
     modules: dict[object, list[Label]] = {}
     for label in records.labels:
         if not _is_alone(label):
-            modules.setdefault(_module(label), []).append(label)
+            modules.setdefault(module_of(label), []).append(label)
     by_size: dict[int, list[list[Label]]] = {}
     for labels in modules.values():
         by_size.setdefault(len(labels), []).append(labels)
@@ -93,7 +94,3 @@ def _on_merges(change: Callable[[Sequence[Label]], Iterable[Label]]) -> Teaching
 
 def _is_alone(label: Label) -> bool:
     return label.action == "single"
-
-
-def _module(label: Label) -> tuple[object, ...]:
-    return label.members, label.action, label.operator, label.weights, label.pruned, label.norm, label.seed

@@ -190,6 +190,8 @@ Stratum = tuple[str, str | None, str]
 """Operator, norm rule, and domain of the partner."""
 Merges = Mapping[str, Mapping[Stratum, Sequence[tuple[str, float]]]]
 """Adapter -> stratum -> (partner, mean Ret of both)."""
+Merge = tuple[frozenset[str], str, str | None]
+"""Members, operator, norm rule."""
 
 
 def _merges(records: Records) -> Merges:
@@ -212,21 +214,21 @@ def _merges(records: Records) -> Merges:
 
 def _effect(setting: Setting, adapters: Sequence[AdapterRecord], merges: Merges, ceilings: Ceilings) -> Effect:
     differences, gains, members = list[float](), list[float](), list[tuple[str, str]]()
-    num_merges, values = 0, list[float]()
+    told, values = set[Merge](), list[float]()
     for low, high in _matched(setting, adapters):
-        compared = _difference(merges.get(low.name, {}), merges.get(high.name, {}), {low.name, high.name})
+        compared = _difference(low.name, high.name, merges)
         if compared is not None:
             members.append((low.name, high.name))
             differences.append(compared[0])
             gains.append(ceilings.normalised_gain(high.name) - ceilings.normalised_gain(low.name))
-            num_merges += compared[1]
+            told |= compared[1]
             values += [setting.of(low), setting.of(high)]
     unit = "matched pairs of adapters"
     return Effect(
         setting=setting.key,
         retention=mean_over_pairs(differences, members, unit),
         gain=mean_over_pairs(gains, members, unit),
-        num_merges=num_merges,
+        num_merges=len(told),
         low=min(values, default=math.nan),
         high=max(values, default=math.nan),
     )
@@ -246,24 +248,26 @@ def _are_alike(setting: Setting, pair: Sequence[AdapterRecord]) -> bool:
     return setting.is_alike(*sorted(map(setting.of, pair)))
 
 
-def _difference(
-    low: Mapping[Stratum, Sequence[tuple[str, float]]],
-    high: Mapping[Stratum, Sequence[tuple[str, float]]],
-    themselves: set[str],
-) -> tuple[float, int] | None:
-    """Return the mean difference over strata that both have merges in, and of how many merges; None without one.
+def _difference(low: str, high: str, merges: Merges) -> tuple[float, set[Merge]] | None:
+    """Return the mean difference over strata that both have merges in, and the merges that tell it; None without any.
 
     A stratum weighs n m / (n + m), the inverse of the variance of a difference of two means.
     """
-    total, weight, num_merges = 0.0, 0.0, 0
-    for stratum in sorted(low.keys() & high.keys(), key=str):
-        one, another = ([kept for other, kept in side[stratum] if other not in themselves] for side in (low, high))
+    total, weight, told = 0.0, 0.0, set[Merge]()
+    of_low, of_high = merges.get(low, {}), merges.get(high, {})
+    for stratum in sorted(of_low.keys() & of_high.keys(), key=str):
+        one, another = ([found for found in side[stratum] if found[0] not in (low, high)] for side in (of_low, of_high))
         if one and another:
             own = len(one) * len(another) / (len(one) + len(another))
-            total += own * (math.fsum(another) / len(another) - math.fsum(one) / len(one))
+            total += own * (_mean(another) - _mean(one))
             weight += own
-            num_merges += len(one) + len(another)
-    return (total / weight, num_merges) if weight else None
+            for adapter, found in ((low, one), (high, another)):
+                told |= {(frozenset((adapter, other)), *stratum[:2]) for other, _ in found}
+    return (total / weight, told) if weight else None
+
+
+def _mean(found: Sequence[tuple[str, float]]) -> float:
+    return math.fsum(kept for _, kept in found) / len(found)
 
 
 def _turned(one: Estimate, is_more: bool) -> Estimate:

@@ -90,8 +90,6 @@ class Comparison:
         Of it and of every known one.
     pairs
         (candidate, other).
-    num_layers
-        See `ComparedAdapter`.
     left_out
         Name -> why it was not compared.
     """

@@ -50,11 +50,12 @@ def labelled_merges(records: Records) -> tuple[list[LabelledMerge], Counter[str]
         if not label.is_sound or not random_ones.isdisjoint(label.members):
             left_out[CONTROLS if label.is_sound else UNSOUND] += 1
             continue
-        modules.setdefault(_module(label), []).append(label)
+        modules.setdefault(module_of(label), []).append(label)
     return [_labelled(found, ceilings) for found in modules.values()], left_out
 
 
-def _module(label: Label) -> tuple[object, ...]:
+def module_of(label: Label) -> tuple[object, ...]:
+    """Return what tells the module of a label from every other."""
     hyper_parameters = tuple(sorted(label.hyper_parameters.items()))
     recipe = (label.operator, label.weights, label.pruned, label.norm, label.rank)
     return (label.members, *recipe, hyper_parameters, label.seed)

@@ -39,8 +39,8 @@ def _explained(of: Evaluation) -> tuple[str, ...]:
     helps = "they still help" if gained.is_bounded and gained.low > 0 else "more of them do not visibly help"
     again = in_words(auroc_of_measuring_again(of.records))
     causes = (
-        "Measuring the same merges again, **simulated** from their standard errors, would foretell the safe label with "
-        f"an AUROC of {again}: what that lacks of 1 is noise of the labels. The second half of the labels adds "
+        "What one half of a merge's rows says of its worst Ret foretells the safe label of the other half with an "
+        f"AUROC of {again}: what that lacks of 1 is noise, and all rows have less. The second half of the labels adds "
         f"{in_words(gained)} to the AUROC: {helps}."
     )
     if found.value >= AIM:

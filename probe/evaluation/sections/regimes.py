@@ -94,7 +94,7 @@ def _verdicts(of: Evaluation) -> tuple[Verdict, ...]:
             is_above=False,
         ),
     ]
-    return (*verdicts, *_transfer(of, early))
+    return (*verdicts, *_transfer(of, _pairs(of, Regime.BANK_AWARE, of.rho)))
 
 
 _TRANSFERS: Mapping[Regime, str] = {Regime.DOMAIN: "domains", Regime.OPERATOR: "operators"}

@@ -144,7 +144,7 @@ def test_noise_and_fewer_labels_cost_and_are_counted(sections: tuple[Section, ..
     assert noise["0.4"][1].value > 0
     assert noise["0.4"][0].value < noise["0"][0].value
     text = "".join(next(one for one in sections if one.key == "lessons").text)
-    assert "simulated" in text
+    assert "one half of a merge's rows" in text
 
 
 def test_a_missed_aim_is_explained_by_noise_and_by_the_learning_curve(
@@ -155,7 +155,7 @@ def test_a_missed_aim_is_explained_by_noise_and_by_the_learning_curve(
     poor = {(Regime.BANK_AWARE, LEARNED): evaluation.pairs[Regime.BANK_AWARE, "constant"]}
     text = "".join(SECTIONS["lessons"](replace(evaluation, pairs={**evaluation.pairs, **poor})).text)
     assert "The aim of 0.85 is missed" in text
-    assert "noise of the labels" in text
+    assert "what that lacks of 1 is noise" in text
     assert "The second half of the labels adds" in text
 
 
