@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from serve.proof.proof import Proof
     from serve.proof.recorded_bank import ServedBank
 
-console = Console()
+console, errors = Console(), Console(stderr=True)
 
 SERVED_FILE = "served.jsonl"
 """What the engine answered, in the folder of the records or of the report."""
@@ -102,8 +102,9 @@ def _recorded(proof: Proof, journal: Path) -> ServedBank | None:
     from serve.proof.recorded_bank import ServedBank
     from serve.proof.sections import served_plans
 
-    bank, known = proof.contest.bank, read_scores(journal)
+    bank = proof.contest.bank
+    known = read_scores(bank, journal)
     if not known.keys() >= set(questions(bank, served_plans(proof).values())):
-        console.print("The engine has not served all of these plans: name the bank's folder with --serve.")
+        errors.print("The engine has not served all of these plans: name the bank's folder with --serve.")
         return None
     return ServedBank(bank.records, known)

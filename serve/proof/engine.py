@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from probe.bank.labelling.journal import Journal, entries_of
 from probe.bank.labelling.members import Member, read_bank
 from probe.progress import OnProgress, silent
 from probe.rows import Row, read_rows
@@ -64,12 +64,17 @@ def served_scores(
     Raises
     ------
     ProofError
-        The folder holds other adapters than the records.
+        The folder holds other adapters than the records, or the journal is of others.
+    JournalError
+        The journal is damaged.
     """
     members = _members(bank, folder)
     rows = {name: _rows_left(bank, name, member) for name, member in members.items()}
     modules = {merged_module(recipe).name: recipe for plan in plans for recipe in plan}
-    known = read_scores(journal)
+    answers = Journal(journal)
+    known = read_scores(bank, journal)
+    if not journal.stat().st_size:
+        answers.append(_identity(bank))
     missing = [question for question in questions(bank, plans) if question not in known]
     on_progress(DOING, 0, len(missing))
     engine = start() if missing else None
@@ -77,8 +82,7 @@ def served_scores(
         path = _module_folder(module, members, modules.get(module), journal.parent / "modules")
         assert engine is not None
         known[module, name] = engine.scores(module, path, rows[name])
-        with journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"module": module, "rows": name, "scores": known[module, name]}) + "\n")
+        answers.append({"module": module, "rows": name, "scores": known[module, name]})
         on_progress(DOING, done, len(missing))
     return known
 
@@ -87,17 +91,37 @@ def questions(bank: RecordedBank, plans: Iterable[Plan]) -> list[Question]:
     """Return what must be asked: base and adapter alone, members of merges, and the protected rows of everybody."""
     names = [adapter.name for adapter in bank.adapters]
     asked = [(module, name) for name in names for module in (BASE, separate_name(name))]
-    asked += [(separate_name(name), guest) for name in bank.free for guest in bank.guests]
+    asked += [(separate_name(name), guest) for name in names for guest in bank.guests]
     for recipe in (recipe for plan in plans for recipe in plan):
         asked += [(merged_module(recipe).name, name) for name in (*recipe.members, *bank.guests)]
     return list(dict.fromkeys(asked))
 
 
-def read_scores(journal: Path) -> Known:
-    """Return what was asked so far; nothing where there is no journal."""
-    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
-    fields = map(json.loads, lines)
-    return {(one["module"], one["rows"]): tuple(one["scores"]) for one in fields}
+def read_scores(bank: RecordedBank, journal: Path) -> Known:
+    """Return what was asked so far; nothing where there is no journal.
+
+    Raises
+    ------
+    ProofError
+        Other adapters answered, or other rows.
+    JournalError
+        A line is damaged.
+    """
+    of, *found = [*(entries_of(journal) if journal.exists() else ())] or [_identity(bank)]
+    if of != _identity(bank):
+        raise ProofError(f"{journal} holds answers of other adapters, or of other rows; name another folder by --out.")
+    return {(one["module"], one["rows"]): tuple(one["scores"]) for one in found}
+
+
+def _identity(bank: RecordedBank) -> dict[str, object]:
+    """Return what answers depend on beside module and rows by name: the first line of a journal."""
+    adapters = {one.name: [one.revision, one.row_set, _num_asked(bank, one.name)] for one in bank.records.adapters}
+    return {"base": bank.records.facts.base_model, "adapters": adapters}
+
+
+def _num_asked(bank: RecordedBank, name: str) -> int:
+    """Return how many of an adapter's evaluation rows labels were measured on: the first ones."""
+    return max(label.num_rows for label in (*bank.records.labels, *bank.records.guests) if label.adapter == name)
 
 
 def _members(bank: RecordedBank, folder: Path) -> dict[str, Member]:
@@ -114,8 +138,7 @@ def _members(bank: RecordedBank, folder: Path) -> dict[str, Member]:
 
 def _rows_left(bank: RecordedBank, name: str, member: Member) -> tuple[Row, ...]:
     """Return the evaluation rows after those that the labels were measured on."""
-    counts = {label.num_rows for label in (*bank.records.labels, *bank.records.guests) if label.adapter == name}
-    left = read_rows(member.evaluation)[max(counts) :]
+    left = read_rows(member.evaluation)[_num_asked(bank, name) :]
     if not left:
         raise ProofError(f"{name} has no evaluation rows beyond those that it was measured on; build it with more.")
     return left

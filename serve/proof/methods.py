@@ -112,7 +112,7 @@ def oracle(contest: Contest) -> Outcome:
     groups = [
         scored(recipe, told, contest.settings)
         for recipe, told in known.items()
-        if min(told.values()) >= target and not contest.bank.safety_told(recipe)[1]
+        if all(kept >= target for kept in told.values()) and not contest.bank.safety_told(recipe)[1]
     ]
     return Outcome((tuple(group.recipe for group in best_partition(groups)),), len(known))
 
@@ -120,7 +120,7 @@ def oracle(contest: Contest) -> Outcome:
 def methods(contest: Contest) -> Mapping[str, Method]:
     """Return name -> method, MergeProbe first and the oracle last."""
     grouped = sorted({one.operator for one in contest.bank.groups})
-    of_all = sorted({one.operator for one in contest.bank.recipes})
+    of_all = sorted({one.operator for one in contest.bank.of_all})
     return {
         MERGEPROBE: mergeprobe,
         "all separate": separate,

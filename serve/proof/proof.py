@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from probe.bank.records import Records
-from probe.bank.report.statistics import Estimate, Vector, estimate, generator
+from probe.bank.report.statistics import Estimate, Vector
 from probe.plan_score import LAMBDA_COST, TARGET_RETENTION
 from probe.predictors.predictor import Predictor
 from router.bank_state import Settings
@@ -80,15 +80,16 @@ class Proof:
 
     @property
     def verification_share(self) -> Estimate | None:
-        """Merges that MergeProbe measured, over those that a random order measures for as good a plan.
+        """Merges that MergeProbe measured, over those that a random order measures for as good a plan on average.
 
-        None where MergeProbe merges nothing, for which nothing has to be measured.
+        The interval is that of 95 % of random orders. None where MergeProbe merges nothing, for which nothing has to be
+        measured.
         """
         if not self.contest.mergeprobe.plans[0]:
             return None
-        random, own = np.array(self.contest.random_verifications), self.outcomes[MERGEPROBE].num_verified
-        drawn = generator().choice(random, size=(len(random), len(random))).mean(axis=1)
-        return estimate(own / float(random.mean()), own / drawn, len(random), "random orders")
+        random, own = self.contest.random_verifications, self.outcomes[MERGEPROBE].num_verified
+        few, many = np.quantile(random, [0.025, 0.975])
+        return Estimate(own / float(np.mean(random)), own / many, own / few, len(random), "random orders")
 
     def _of_kind(self, kind: str) -> list[str]:
         return [name for name in self.outcomes if name.startswith(f"{kind}, ")]
@@ -105,10 +106,11 @@ def prove(
         The predictor was fitted on an adapter of the bank, or something was not measured.
     """
     bank = RecordedBank(records)
-    if not bank.groups:
+    if not bank.groups or not bank.of_all:
         raise ProofError(
-            "The records hold no pair or triple of adapters that may be merged; expected those of a bank that was "
-            "labelled with --preset held-out."
+            f"The records hold {len(bank.recipes)} merges, but not every pair and triple of adapters that may be "
+            "merged by one operator, and the whole bank by another; expected those of a bank that was labelled with "
+            "--preset held-out, to the end."
         )
     ranks = {one.rank for one in bank.groups}
     settings = Settings(

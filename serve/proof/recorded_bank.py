@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 
 from probe.bank.labelling.proof_plan import GROUP_SIZES
 from probe.bank.records import Label, Records
+from probe.operators import OPERATORS
 from probe.records import MergeProbeError
 from probe.retention import gain
 from router.bank_state import Candidate
@@ -64,10 +66,16 @@ class RecordedBank:
 
     @cached_property
     def groups(self) -> tuple[Recipe, ...]:
-        """The merges that a plan may hold."""
-        return tuple(
-            one for one in self.recipes if len(one.members) in GROUP_SIZES and set(one.members) <= set(self.free)
-        )
+        """The merges that a plan may hold: by operators that merged every pair and triple."""
+        every = {members for size in GROUP_SIZES for members in combinations(self.free, size)}
+        found = [one for one in self.recipes if one.members in every]
+        members_of = {operator: {one.members for one in found if one.operator == operator} for operator in OPERATORS}
+        return tuple(one for one in found if members_of[one.operator] == every)
+
+    @cached_property
+    def of_all(self) -> tuple[Recipe, ...]:
+        """The merges of the whole bank, protected adapters included."""
+        return tuple(one for one in self.recipes if len(one.members) == len(self.adapters))
 
     def of(self, module: str, rows: str, part: Part) -> Measurement:
         """Return what a module of the records (or `BASE`) scores on one part of an adapter's evaluation rows.

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from probe.bank.report.statistics import NUM_RESAMPLES, Estimate, Vector, estimate, generator
+from probe.bank.report.statistics import NUM_RESAMPLES, Estimate, Vector, estimate, row_draws
 from router.records import BASE, Part, Recipe
 from serve.proof.contest import Outcome, Plan, num_modules
 from serve.proof.recorded_bank import RecordedBank, merged_module, separate_name
@@ -85,14 +85,12 @@ class Worth:
         modules = (BASE, separate_name(name), module)
         base, alone, inside = (np.array(self.bank.of(one, name, Part.REPORT).scores) for one in modules)
         weights = self._weights[name]
-        return np.asarray((weights @ (inside - base)) / (weights @ (alone - base)))
+        gain = weights @ (alone - base)
+        return np.divide(weights @ (inside - base), gain, out=np.full(len(gain), np.nan), where=gain > 0)
 
     @cached_property
     def _weights(self) -> dict[str, Vector]:
         """Return adapter -> (1 + resamples, rows): once each row, then as often as it was drawn."""
-        draw, found = generator(), {}
-        for adapter in self.bank.adapters:
-            count = len(self.bank.of(BASE, adapter.name, Part.REPORT).scores)
-            drawn = draw.multinomial(count, np.full(count, 1 / count), size=NUM_RESAMPLES)
-            found[adapter.name] = np.concatenate([np.ones((1, count)), drawn])
-        return found
+        names = [adapter.name for adapter in self.bank.adapters]
+        counts = {name: len(self.bank.of(BASE, name, Part.REPORT).scores) for name in names}
+        return {name: np.concatenate([np.ones((1, n)), row_draws(name, n)]) for name, n in counts.items()}

@@ -36,14 +36,7 @@ class Journal:
             os.truncate(path, content.rfind(b"\n") + 1)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        with self._path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise JournalError(
-                        f"{self._path} line {number} is damaged ({error}); remove that line, and it is measured again."
-                    ) from error
+        return entries_of(self._path)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Write an entry, and return when it is on disk."""
@@ -51,3 +44,21 @@ class Journal:
             out.write(json.dumps(entry) + "\n")
             out.flush()
             os.fsync(out.fileno())
+
+
+def entries_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a journal that nobody writes.
+
+    Raises
+    ------
+    JournalError
+        A line is damaged.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise JournalError(
+                    f"{path} line {number} is damaged ({error}); remove that line, and it is measured again."
+                ) from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from probe.bank.labelling.bank import label_bank
-from probe.bank.labelling.plan import LabelPlan
+from probe.bank.labelling.measurement import Stage
+from probe.bank.labelling.plan import LabelPlan, planned
 from probe.bank.labelling.sessions import Session
 from probe.bank.labelling.workplace import Workplace
 from probe.bank.record_files import read_records
@@ -17,7 +18,7 @@ from probe.reference import Reference
 from probe.rows import Row
 from probe.scoring import grade_all
 from router.records import BASE
-from serve.proof.engine import questions, served_scores
+from serve.proof.engine import questions, read_scores, served_scores
 from serve.proof.recorded_bank import ProofError, RecordedBank, merged_module, separate_name
 from tests.probe.tiny_bank import rows_of, write_bank, write_base
 
@@ -86,6 +87,33 @@ def test_a_stopped_run_goes_on(bank: RecordedBank, folder: Path, reference: Refe
     served = served_scores(bank, plans, folder, journal, lambda: rest)
     assert len(rest.asked) == len(questions(bank, plans)) - 3
     assert served == served_scores(bank, plans, folder, tmp_path / "again.jsonl", lambda: Offline(reference))
+
+
+def test_a_torn_line_is_asked_again(bank: RecordedBank, folder: Path, reference: Reference, tmp_path: Path) -> None:
+    journal = tmp_path / "served.jsonl"
+    whole = served_scores(bank, [()], folder, journal, lambda: Offline(reference))
+    journal.write_bytes(journal.read_bytes()[:-9])
+    again = Offline(reference)
+    assert served_scores(bank, [()], folder, journal, lambda: again) == whole
+    assert len(again.asked) == 1
+
+
+def test_answers_of_other_adapters_are_not_taken_for_these(
+    bank: RecordedBank, folder: Path, reference: Reference, tmp_path: Path
+) -> None:
+    journal = tmp_path / "served.jsonl"
+    served_scores(bank, [()], folder, journal, lambda: Offline(reference))
+    rebuilt = tuple(replace(one, revision=f"new-{one.revision}") for one in bank.records.adapters)
+    with pytest.raises(ProofError, match="other adapters"):
+        read_scores(RecordedBank(replace(bank.records, adapters=rebuilt)), journal)
+
+
+def test_every_protected_adapter_is_asked_the_rows_of_the_others(bank: RecordedBank) -> None:
+    adapters = tuple(replace(one, is_protected=one.name in ("shout", "upper")) for one in bank.records.adapters)
+    asked = questions(RecordedBank(replace(bank.records, adapters=adapters)), [()])
+    assert {(separate_name("shout"), "upper"), (separate_name("upper"), "shout")} <= set(asked)
+    of_plan = [one for one in planned(adapters, LabelPlan(is_proof=True)) if one.stage == Stage.PROOF]
+    assert {(("shout",), ("upper",)), (("upper",), ("shout",))} <= {(one.members, one.asked) for one in of_plan}
 
 
 def test_another_bank_is_refused(bank: RecordedBank, reference: Reference, tmp_path: Path) -> None:

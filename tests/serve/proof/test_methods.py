@@ -95,5 +95,5 @@ def test_a_predictor_that_saw_an_adapter_proves_nothing(records: Records, predic
 def test_records_without_features_or_groups_are_named(records: Records, predictor: Predictor) -> None:
     with pytest.raises(ProofError, match="hold no features of"):
         RecordedForecasts(RecordedBank(replace(records, pair_features=())), predictor)
-    with pytest.raises(ProofError, match="no pair or triple"):
+    with pytest.raises(ProofError, match="not every pair and triple"):
         prove(replace(records, labels=()), predictor)

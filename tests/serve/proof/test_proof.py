@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ from serve.proof.contest import Outcome
 from serve.proof.engine import questions
 from serve.proof.methods import MERGEPROBE
 from serve.proof.proof import Proof, prove
-from serve.proof.recorded_bank import ServedBank
+from serve.proof.recorded_bank import ProofError, RecordedBank, ServedBank
 from serve.proof.sections import TITLE, sections_of, served_plans
+from serve.proof.worth import Worth
 
 
 def test_worth_is_the_mean_and_the_least_of_what_was_measured(proof: Proof) -> None:
@@ -56,7 +58,9 @@ def test_the_report_has_a_row_a_method_and_a_verdict_an_aim(proof: Proof, tmp_pa
     verdicts = {one["key"]: one for one in json.loads((tmp_path / "report.json").read_text())["verdicts"]}
     assert verdicts.keys() == {"worst", "area", "verifications"}
     assert verdicts["worst"]["outcome"] == "confirmed"
-    assert verdicts["verifications"]["outcome"] == "confirmed"
+    share = proof.verification_share
+    assert share is not None
+    assert share.low < share.value < min(share.high, 1 / 3)
     assert "Served by the engine" not in text
 
 
@@ -67,6 +71,28 @@ def test_a_plan_that_merges_nothing_is_told_as_such(records: Records, predictor:
     write_report(sections_of(nothing), tmp_path, TITLE)
     verdicts = {one["key"]: one for one in json.loads((tmp_path / "report.json").read_text())["verdicts"]}
     assert verdicts["verifications"]["outcome"] == "undecided"
+
+
+def test_a_bank_that_is_not_labelled_to_the_end_is_refused(records: Records, predictor: Predictor) -> None:
+    groups = [one for one in records.labels if one.operator == "mean" and len(one.members) == 2]
+    some = replace(records, labels=tuple(one for one in records.labels if one not in groups[-2:]))
+    assert {one.operator for one in prove(some, predictor).contest.bank.groups} == {"ta"}, "mean lacks a pair"
+    no_all = tuple(one for one in records.labels if len(one.members) <= 3)
+    with pytest.raises(ProofError, match="to the end"):
+        prove(replace(records, labels=no_all), predictor)
+
+
+def test_nothing_is_kept_of_no_gain(records: Records) -> None:
+    name = next(one.name for one in records.adapters if not one.is_protected)
+    useless = tuple(
+        replace(one, single_scores=one.base_scores, merged_scores=one.base_scores)
+        if one.members == (name,) and one.adapter == name
+        else one
+        for one in records.labels
+    )
+    bank = RecordedBank(replace(records, labels=useless))
+    recipe = next(one for one in bank.groups if name in one.members)
+    assert np.isnan(Worth(bank).macro(Outcome(((recipe,),)))[0])
 
 
 def test_forecasts_are_told_beside_what_was_measured(proof: Proof) -> None:

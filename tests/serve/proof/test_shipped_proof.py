@@ -14,7 +14,7 @@ from serve.proof.sections import sections_of, served_plans
 def test_the_shipped_proof_is_whole() -> None:
     proof = prove(read_records(SHIPPED_HELD_OUT), load_predictor("default"))
     bank, plans = proof.contest.bank, served_plans(proof)
-    answered = read_scores(SHIPPED_HELD_OUT / "served.jsonl")
+    answered = read_scores(bank, SHIPPED_HELD_OUT / "served.jsonl")
     assert answered.keys() >= set(questions(bank, plans.values())), "the engine answered under every plan"
     assert "served" in {section.key for section in sections_of(proof, ServedBank(bank.records, answered))}
     assert plans[MERGEPROBE], "something is merged"
