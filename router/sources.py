@@ -44,6 +44,10 @@ class ForbiddenSource(SourceError):
     """A source outside the configured roots, or of a scheme that is not served."""
 
 
+class SourceAbsent(SourceError):
+    """A source that is not there; one that cannot be reached is no such."""
+
+
 class SourceTooLarge(SourceError):
     """A source that holds more bytes than allowed."""
 
@@ -144,13 +148,14 @@ def _copy_file(file: SourceFile, target: Path, max_bytes: int) -> int:
 
 @contextmanager
 def _reading(source: str) -> Iterator[None]:
-    """Turn whatever a client library raises into a SourceError."""
+    """Turn whatever a client library raises into a SourceError, a SourceAbsent where that is what it says."""
     try:
         yield
     except SourceError:
         raise
     except Exception as error:  # the clients of S3, Google and the hub share no base class
-        raise SourceError(
+        kind = SourceAbsent if isinstance(error, FileNotFoundError) else SourceError
+        raise kind(
             f"Source {source!r} cannot be read ({type(error).__name__}: {error}); check its spelling, that it "
             "exists, and the server's credentials for it."
         ) from error
@@ -202,7 +207,7 @@ class LocalOrigin:
     def itself(self) -> SourceFile:
         """Return the file."""
         if not self.path.is_file():
-            raise SourceError(f"Source {self.source!r} is no file; check its spelling.")
+            raise SourceAbsent(f"Source {self.source!r} is no file; check its spelling.")
         return _local_file(self.path.name, self.path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -152,7 +152,8 @@ def compare(
     if chosen:
         own = comparer.trajectory(candidate, True)
     crossed = comparer.cross_tasks(candidate, chosen)
-    adapters, pairs = {candidate.revision: _adapter(candidate, own)}, {}
+    named = replace(candidate, name=_new_name(candidate.name, {one.name for one in known}))
+    adapters, pairs = {candidate.revision: _adapter(named, own)}, {}
     for done, other in enumerate(others):
         on_progress("comparing", done, len(others))
         theirs = comparer.trajectory(other, other in chosen)
@@ -161,6 +162,13 @@ def compare(
         pairs[candidate.revision, other.revision] = _pair(own, theirs, *crossed.get(other.revision, (None, None)))
     on_progress("comparing", len(others), len(others))
     return Comparison(candidate.revision, adapters, pairs, left_out)
+
+
+def _new_name(name: str, taken: Collection[str]) -> str:
+    """Return what to call a candidate: a bank often holds an earlier training of it by the same name."""
+    while name in taken:
+        name = f"{name} (new)"
+    return name
 
 
 @dataclass(frozen=True, slots=True)

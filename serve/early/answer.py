@@ -51,12 +51,12 @@ def answer(
     recipes = [MergeRecipe(operator, norm) for operator, norm in settings.recipes]
     found = forecast(comparison, basis.predictor, recipes, settings.output_ranks)
     own = comparison.adapters[candidate.revision]
-    adapter = Adapter(candidate.name, candidate.revision, "", own.rank, 0, domain=candidate.domain)
+    adapter = Adapter(own.name, candidate.revision, "", own.rank, 0, domain=candidate.domain)
     action = early_action(adapter, comparison, basis.predictor, settings, mutual, standing)
     changes = advice(basis.effects, settings_of(candidate.now.metadata, own.modules))
     return {
         "adapter": {
-            "name": candidate.name,
+            "name": own.name,
             "revision": candidate.revision,
             "domain": candidate.domain,
             "rank": own.rank,

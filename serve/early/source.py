@@ -28,7 +28,7 @@ from probe.rows import CALIBRATION_FILE
 from probe.telemetry.bundle import BUNDLE_FILE, CHECKPOINT_FOLDER, BundleError
 from router.intake import IntakeError, Registration
 from router.records import Adapter
-from router.sources import ForbiddenSource, SourceError, SourceTooLarge, fetch_file
+from router.sources import ForbiddenSource, SourceAbsent, SourceError, SourceTooLarge, fetch_file
 from router.store import Store
 from serve.errors import HttpError
 from serve.limited.task import NoRoom, TaskOutOfMemory, TaskTimedOut
@@ -163,11 +163,9 @@ class Staging:
         """Say whether there is such a file."""
         try:
             fetch_file(source, self.folder / "seen", self.roots, MAX_FILE_BYTES)
-        except ForbiddenSource:
-            raise
         except SourceTooLarge:
             return True
-        except SourceError:
+        except SourceAbsent:
             return False
         return True
 
@@ -182,4 +180,4 @@ def _checkpoints(path: Path) -> list[str]:
     if len(folders) > MAX_CHECKPOINTS:
         message = f"The bundle has {len(folders)} checkpoints, at most {MAX_CHECKPOINTS} are allowed."
         raise IntakeError(message, "source", "too_large")
-    return folders
+    return list(dict.fromkeys(folders))

@@ -13,6 +13,7 @@ from router import sources
 from router.sources import (
     ForbiddenSource,
     PickledWeights,
+    SourceAbsent,
     SourceError,
     SourceFile,
     SourceTooLarge,
@@ -146,6 +147,14 @@ def test_a_pipe_is_no_file_and_is_not_waited_for(root: Path, into: Path) -> None
     os.mkfifo(root / "rows.jsonl")
     with pytest.raises(SourceError, match="is no file"):
         fetch_file(str(root / "rows.jsonl"), into, (root,), 1 << 20)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.jsonl"])
+def test_what_is_not_there_is_told_from_what_cannot_be_read(root: Path, into: Path, name: str) -> None:
+    with pytest.raises(SourceAbsent):
+        fetch(str(root / name), into, (root,), 1 << 20)
+    with pytest.raises(SourceAbsent):
+        fetch_file(str(root / name), into, (root,), 1 << 20)
 
 
 def test_pickled_weights_are_refused_unless_safetensors_are_there_too(root: Path, into: Path) -> None:

@@ -16,6 +16,7 @@ from probe.forecasting.comparison import Comparison
 from probe.records import MergeProbeError
 from probe.rows import Row, write_rows
 from router.intake import Registration
+from router.sources import SourceError, fetch_file
 from serve.admin import admin_app
 from serve.early.forecasts import EarlyComparison
 from serve.early.source import MAX_CHECKPOINTS
@@ -80,6 +81,27 @@ def test_a_bundle_is_forecast_beside_every_mergeable_adapter_and_nothing_stays(
     assert told["advice"] == [] or all(one["retention"]["low"] > 0 for one in told["advice"])
     assert (bank.state(), bank.registry.events(100)) == before
     assert list((bank.config.store / "staging").iterdir()) == []
+
+
+def test_a_newer_training_of_a_known_adapter_is_told_apart_from_it(bank: TinyBank, client: TestClient) -> None:
+    told = ask(client, write_bundle(bank.folder / "again" / "art"))
+    assert told["adapter"]["name"] == "art (new)"
+    assert {one["adapter"] for one in told["partners"]} == {"art", "code"}
+    assert told["action"]["reason"].startswith("art (new): ")
+
+
+def test_a_store_that_does_not_answer_is_not_a_checkpoint_without_a_state(
+    bank: TinyBank, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(source: str, *where: Any) -> None:
+        if source.endswith("trainer_state.json"):
+            raise SourceError(f"Source {source!r} cannot be read (TimeoutError).")
+        fetch_file(source, *where)
+
+    monkeypatch.setattr("serve.early.source.fetch_file", fetch)
+    answer = client.post("/bank/forecast", json={"source": str(write_checkpoint(bank.folder / "slow"))})
+    assert answer.status_code == 400
+    assert "TimeoutError" in answer.json()["error"]["message"]
 
 
 def test_a_checkpoint_tells_how_far_it_is_and_may_be_told(bank: TinyBank, client: TestClient) -> None:
