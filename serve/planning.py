@@ -65,7 +65,8 @@ class Planning:
         if self._is_blind(forecasts):
             return f"by weights only: {failed}"
         card = forecasts.predictor.card
-        by = f"by predictor {forecasts.digest[:12]}, fitted on {card.num_adapters} adapters of the bank {card.bank}"
+        fitted = f"fitted on {card.num_adapters} adapters of the bank {card.bank}, of {card.base_model}"
+        by = f"by predictor {forecasts.digest[:12]}, {fitted}"
         return f"{by}; some signals could not be measured: {failed}" if failed else by
 
     def _is_blind(self, forecasts: BankForecasts) -> bool:

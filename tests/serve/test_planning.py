@@ -165,7 +165,7 @@ def test_a_bank_whose_weights_cannot_be_compared_is_planned_without_forecasts(fo
 def test_health_says_which_predictor_plans(forecasting: Forecasting) -> None:
     told = forecasting.bank.client().get("/bank/health").json()["planned"]
     assert told.startswith("by predictor ")
-    assert told.endswith("fitted on 9 adapters of the bank planted")
+    assert told.endswith("fitted on 9 adapters of the bank planted, of tiny")
 
 
 def test_a_predictor_of_another_schema_leaves_the_bank_planned_by_weights_and_says_so(
