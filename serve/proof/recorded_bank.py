@@ -10,7 +10,6 @@ from itertools import combinations
 
 from probe.bank.labelling.proof_plan import GROUP_SIZES
 from probe.bank.records import Label, Records
-from probe.operators import OPERATORS
 from probe.records import MergeProbeError
 from probe.retention import gain
 from router.bank_state import Candidate
@@ -28,8 +27,8 @@ class ProofError(MergeProbeError):
 class RecordedBank:
     """Records with every group measured.
 
-    An adapter's name stands for its revision and for its evaluation set. Rows are split as a live bank splits them
-    (`probe.rows.split_rows`): those at even places decide, those at odd places report.
+    An adapter's name stands for its revision and for its evaluation set. Rows are split as a live bank splits rows that
+    are all different (`probe.rows.split_rows`): those at even places decide, those at odd places report.
     """
 
     records: Records
@@ -69,8 +68,8 @@ class RecordedBank:
         """The merges that a plan may hold: by operators that merged every pair and triple."""
         every = {members for size in GROUP_SIZES for members in combinations(self.free, size)}
         found = [one for one in self.recipes if one.members in every]
-        members_of = {operator: {one.members for one in found if one.operator == operator} for operator in OPERATORS}
-        return tuple(one for one in found if members_of[one.operator] == every)
+        merged = {(one.operator, one.members) for one in found}
+        return tuple(one for one in found if all((one.operator, members) in merged for members in every))
 
     @cached_property
     def of_all(self) -> tuple[Recipe, ...]:
