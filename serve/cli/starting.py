@@ -32,7 +32,7 @@ def serve(
     demo: Annotated[bool, typer.Option(help="Register the demo bank that is shipped.")] = False,
     address: Annotated[str | None, typer.Option(help="Join a running Ray cluster instead of starting one.")] = None,
 ) -> None:
-    """Start the bank and keep it running until Ctrl-C.
+    """Start the bank and keep it running until Ctrl-C or SIGTERM.
 
     Example: `mergeprobe serve --demo`, or `mergeprobe serve -c bank.yaml --root ./adapters`
     """
@@ -47,14 +47,20 @@ def serve(
     from serve import app  # imports Ray and vLLM, which a refused start and `--help` must not wait for
 
     stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    signal.signal(signal.SIGINT, lambda *_: stopping.set())
+    _stop_by(stopping)
     with app.running(settings, address, progress=lambda text: console.print(f"- {text}")):
+        _stop_by(stopping)  # again: Ray takes SIGTERM for itself when it starts, and would abort
         if demo:
             demo_bank.register(settings, progress=lambda text: console.print(f"- {text}"))
         console.print(f"MergeProbe ready at {settings.server.url}", style="bold green")
         stopping.wait()
         console.print("- stopping")
+
+
+def _stop_by(stopping: threading.Event) -> None:
+    """Let Ctrl-C and SIGTERM, which service managers send, set an event."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
 
 
 def _prepare_imports(is_private: bool) -> None:

@@ -6,7 +6,6 @@ An engine takes a minute or two to start, so the tests share it; each leaves the
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -82,12 +81,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         with BankClient(url, ADMIN_KEY) as bank:
             yield Server(url, f"http://127.0.0.1:{metrics_port}", folder / "state", root, log, bank)
         close_clients()
+        assert _stopped(process) == 0, f"SIGTERM did not end it in order:\n{log.read_text()[-5000:]}"
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        _stopped(process)
+
+
+def _stopped(process: subprocess.Popen[bytes]) -> int:
+    """Stop a server as service managers do, and return its exit code."""
+    process.terminate()
+    try:
+        return process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def close_clients() -> None:
