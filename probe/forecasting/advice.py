@@ -23,6 +23,7 @@ from probe.bank.record_files import SHIPPED_RECORDS, read_records
 from probe.bank.records import AdapterRecord, Label, Records
 from probe.bank.report.statistics import Estimate, mean_over_pairs
 from probe.layers import place_of
+from probe.predictors.labelled_merges import module_of
 from probe.profiles import Metadata
 
 MLP = "attention+mlp"
@@ -201,7 +202,7 @@ def _merges(records: Records) -> Merges:
     modules: defaultdict[tuple[object, ...], dict[str, Label]] = defaultdict(dict)
     for label in records.labels:
         if label.action == "merge" and len(label.members) == 2 and label.is_sound:
-            modules[label.members, label.operator, label.norm, label.rank, label.seed][label.adapter] = label
+            modules[module_of(label)][label.adapter] = label
     found: defaultdict[str, defaultdict[Stratum, list[tuple[str, float]]]] = defaultdict(lambda: defaultdict(list))
     for labels in modules.values():
         if len(labels) == 2 and labels.keys() <= domains.keys():

@@ -33,6 +33,7 @@ from probe.operators.recipe import (
     Recipe,
     band_of_module,
     depth_of,
+    joint_rank,
     output_rank,
     resolve_hyper_parameters,
     weights_by_band,
@@ -119,7 +120,7 @@ def merge_with(
 
 def _default_rank(operator: Operator, updates: Sequence[LoraUpdate]) -> int:
     ranks = [update.rank for update in updates]
-    return output_rank(sum(ranks) if Property.LOSSLESS in operator.properties else max(ranks))
+    return joint_rank(ranks) if Property.LOSSLESS in operator.properties else output_rank(max(ranks))
 
 
 def _merge_module(job: _Job, name: str, factors: Sequence[LoraFactor | None]) -> _MergedModule:

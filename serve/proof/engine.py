@@ -107,10 +107,10 @@ def read_scores(bank: RecordedBank, journal: Path) -> Known:
     JournalError
         A line is damaged.
     """
-    of, *found = [*(entries_of(journal) if journal.exists() else ())] or [_identity(bank)]
-    if of != _identity(bank):
+    found = list(entries_of(journal)) if journal.exists() else []
+    if found and found[0] != _identity(bank):
         raise ProofError(f"{journal} holds answers of other adapters, or of other rows; name another folder by --out.")
-    return {(one["module"], one["rows"]): tuple(one["scores"]) for one in found}
+    return {(one["module"], one["rows"]): tuple(one["scores"]) for one in found[1:]}
 
 
 def _identity(bank: RecordedBank) -> dict[str, object]:

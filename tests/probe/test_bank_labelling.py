@@ -26,6 +26,7 @@ from probe.bank.measuring import Evaluator
 from probe.bank.record_files import DERIVED, read_records, write_records
 from probe.bank.records import Label, Records
 from probe.bank.verify import VerifyError, verify
+from probe.predictors.labelled_merges import module_of
 from probe.reference import Reference
 from tests.probe.tiny_bank import write_bank, write_base
 
@@ -103,8 +104,7 @@ def test_more_rows_are_asked_where_the_verdict_is_open(records: Records) -> None
     modules: dict[tuple[object, ...], list[Label]] = {}
     for label in records.labels:
         if label.action != "single":
-            recipe = (label.members, label.action, label.operator, label.weights, label.pruned, label.norm, label.seed)
-            modules.setdefault(recipe, []).append(label)
+            modules.setdefault(module_of(label), []).append(label)
     for labels in modules.values():
         opened = {label.adapter for label in open_labels([_of_first_rows(label, spec.num_rows) for label in labels])}
         for label in labels:

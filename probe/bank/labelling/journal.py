@@ -47,7 +47,7 @@ class Journal:
 
 
 def entries_of(path: Path) -> Iterator[dict[str, Any]]:
-    """Read a journal that nobody writes.
+    """Yield the entries of a journal, and change nothing.
 
     Raises
     ------

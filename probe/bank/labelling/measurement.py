@@ -57,7 +57,7 @@ class Measurement:
     operator, weights, pruned, norm, seed
         As in `probe.bank.records.Label`; a norm of None is the operator's own.
     is_further
-        Whether the rows after the first ones are answered, which are asked only where the verdict is close.
+        Whether the rows after the first ones are answered, which are asked only where a verdict is open.
     """
 
     stage: Stage = field(compare=False)

@@ -48,7 +48,7 @@ class LabelPlan:
     partners
         Ordinary adapters that each random one is merged with.
     num_rows, max_rows
-        Evaluation rows asked, and asked where the verdict is close (`probe.bank.labelling.follow_up`).
+        Evaluation rows asked, and asked where a verdict is open (`probe.bank.labelling.follow_up`).
     rank
         Output rank of every merge.
     calibration_rows
